@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# libshmem. `make help` lists what there is to make.
+#
+# CFLAGS, CPPFLAGS, LDFLAGS, CC, PREFIX, LIBDIR, DESTDIR are the user's; V=1
+# shows commands. All products go to $(BUILD).
+
+VERSION = 0.1.0
+SONAME  = libshmem.so.0
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+INCDIR   = $(PREFIX)/include
+MANDIR   = $(PREFIX)/share/man
+BUILD   ?= .build
+CFLAGS  ?= -O2 -g
+INSTALL ?= install
+V       ?= 0
+ifeq ($(V),0)
+Q = @
+say = @printf '  %-7s %s\n' "$(1)" "$(2)";
+endif
+
+WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
+	-Wmissing-prototypes -Wundef -Werror=implicit-function-declaration \
+	-Werror=incompatible-pointer-types $(WERROR)
+OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude -DTMC_VERSION='"$(VERSION)"'
+OUR_CFLAGS = -std=gnu11 $(WARN) -MMD -MP $(SAN_FLAGS)
+LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
+OUR_LDFLAGS = $(SAN_FLAGS)
+ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
+
+SRCS = $(filter-out src/shmemctl.c,$(wildcard src/*.c))
+OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
+A = $(BUILD)/libshmem.a
+SO = $(BUILD)/libshmem.so
+EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
+	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
+SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
+AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
+BENCH = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
+MANS = $(wildcard src/man/*.[1-9])
+
+all: $(A) $(SO) $(EXAMPLES) $(BUILD)/shmem.pc
+
+help:
+	@echo 'make            libshmem.a, libshmem.so and the examples'
+	@echo 'make demo       producer and consumer share growing memory'
+	@echo 'make check      all tests; installs what they need, or says how'
+	@echo 'make bench      speed, as ratios to the bare system calls'
+	@echo 'make soak       long crash, kill and fuzz runs'
+	@echo 'make asan tsan  the tests under sanitizers'
+	@echo 'make lint       format, warnings, static analysis, symbols, manual'
+	@echo 'make coverage   lines of src/ that the tests run'
+	@echo 'make cross      clean builds for other machines'
+	@echo 'make deps       install what check needs (deps-all: all targets)'
+	@echo 'make install uninstall   PREFIX LIBDIR DESTDIR'
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(BUILD)/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) -c -o $@ $<
+
+$(A): $(OBJS)
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(OBJS)
+
+$(SO): $(OBJS) src/libshmem.map
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -shared \
+		-Wl,-soname,$(SONAME) -Wl,--version-script,src/libshmem.map \
+		$(if $(SAN_FLAGS),,-Wl,-z,defs) -Wl,-z,relro,-z,now -o $@ \
+		$(OBJS) -pthread
+	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
+
+$(BUILD)/shmem.pc: src/libshmem.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|' \
+		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
+
+$(BUILD)/examples/%: examples/%.c $(A)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
+
+# Test programs are linked with the archive, so that they can reach modules.
+$(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
+		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) \
+		-pthread -lm
+$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
+
+check: need-cmocka all $(TESTS) $(AGENTS)
+	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS)
+	$(Q)BUILD=$(BUILD) tests/support/run.sh --script tests/install/*.sh
+
+demo: $(EXAMPLES)
+	$(Q)BUILD=$(BUILD) examples/demo.sh
+
+bench: $(BENCH)
+	$(Q)for b in $(BENCH); do $$b || exit 1; done
+
+asan: SAN = address,undefined
+tsan: SAN = thread
+asan tsan: need-cmocka
+	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/$@ \
+		CFLAGS="-O1 -g -fno-omit-frame-pointer" \
+		SAN_FLAGS="-fsanitize=$(SAN) -fno-sanitize-recover=all"
+
+coverage: need-cmocka
+	$(Q)rm -rf $(BUILD)/cov
+	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
+		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic"
+	$(Q)tests/support/coverage.sh $(BUILD)/cov
+
+lint:
+	$(Q)CC="$(CC)" BUILD=$(BUILD) MAKE="$(MAKE)" tests/support/lint.sh
+
+cross:
+	$(Q)MAKE="$(MAKE)" BUILD=$(BUILD) tests/support/cross.sh
+
+soak: need-cmocka all $(TESTS) $(AGENTS)
+	$(Q)BUILD=$(BUILD) tests/support/soak.sh
+
+DEPS = libcmocka-dev
+DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck man-db groff spin \
+	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
+	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap
+deps deps-all:
+	$(Q)tests/support/deps.sh $(if $(filter deps-all,$@),$(DEPS_ALL),$(DEPS))
+
+need-cmocka:
+	$(Q)printf '#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <setjmp.h>\n#include <cmocka.h>\n' | \
+		$(CC) -E - >/dev/null 2>&1 || $(MAKE) --no-print-directory deps
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(INCDIR)/tmc $(DESTDIR)$(LIBDIR)/pkgconfig
+	$(INSTALL) -m 644 include/shmem.h $(DESTDIR)$(INCDIR)
+	$(INSTALL) -m 644 include/tmc/*.h $(DESTDIR)$(INCDIR)/tmc
+	$(INSTALL) -m 644 $(A) $(DESTDIR)$(LIBDIR)
+	$(INSTALL) -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libshmem.so.$(VERSION)
+	ln -sf libshmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libshmem.so
+	$(INSTALL) -m 644 $(BUILD)/shmem.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	for m in $(MANS); do s=$${m##*.}; \
+		$(INSTALL) -d $(DESTDIR)$(MANDIR)/man$$s; \
+		$(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s; done
+
+uninstall:
+	rm -f $(DESTDIR)$(INCDIR)/shmem.h
+	rm -f $(patsubst include/%,$(DESTDIR)$(INCDIR)/%,$(wildcard include/tmc/*.h))
+	-rmdir $(DESTDIR)$(INCDIR)/tmc
+	rm -f $(DESTDIR)$(LIBDIR)/libshmem.a $(DESTDIR)$(LIBDIR)/libshmem.so*
+	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	for m in $(notdir $(MANS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all help check demo bench asan tsan coverage lint cross soak deps \
+	deps-all need-cmocka install uninstall clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
