@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* api.h - what the api_*.c share. Layer: api, the highest. */
+#ifndef SHMI_API_H
+#define SHMI_API_H
+
+#include "arena.h"
+#include "os.h"
+
+#include <tmc/shmem.h>
+
+/* internal_flags of tmc_alloc_t */
+#define SHMI_ALLOC_THP 1u
+#define SHMI_ALLOC_READONLY 2u /* of a handle that cannot grow its arena */
+
+/*
+ * No call is a cancellation point: a thread that is cancelled in the middle
+ * would leave locks behind in a living process.
+ */
+#define SHMI_API_BEGIN int cancel_ = shmi_os_cancel_off()
+#define SHMI_API_END shmi_os_cancel_restore(cancel_)
+
+/* 0, or -1 with errno, from 0 or -errno. */
+int shmi_api_result(int err);
+
+/* Bytes rounded up, in @rounded; 0, -EINVAL for 0 or no page size, -ENOMEM. */
+int shmi_api_round(size_t bytes, size_t pagesize, size_t *rounded);
+
+/* Page size that @alloc names, if the machine has it: 0 or -EINVAL. */
+int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge);
+
+/* NUMA policy: 0, -EINVAL for one that is none. */
+int shmi_api_policy(const tmc_alloc_t *alloc);
+
+#endif

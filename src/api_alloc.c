@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* api_alloc.c - tmc/alloc.h: checks arguments, calls down, sets errno */
+#include "api.h"
+
+#include "page.h"
+#include "size.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+
+#define HUGE_SHIFT SHMI_MAP_HUGE_SHIFT
+#define HUGE_MASK 0x3f
+#define FAILED ((void *)-1) /* MAP_FAILED */
+
+static const tmc_alloc_t defaults = TMC_ALLOC_INIT;
+
+int shmi_api_result(int err)
+{
+	if (!err)
+		return 0;
+	errno = -err;
+	return -1;
+}
+
+int shmi_api_round(size_t bytes, size_t pagesize, size_t *rounded)
+{
+	if (!bytes || !pagesize)
+		return -EINVAL;
+	*rounded = (bytes + pagesize - 1) & ~(pagesize - 1);
+	return *rounded < bytes ? -ENOMEM : 0;
+}
+
+/* ----- setters ----- */
+
+tmc_alloc_t *tmc_alloc_init(tmc_alloc_t *alloc)
+{
+	if (alloc)
+		*alloc = defaults;
+	return alloc;
+}
+
+static tmc_alloc_t *set_flags(tmc_alloc_t *alloc, int set, int clear)
+{
+	if (alloc)
+		alloc->mmap_flags = (alloc->mmap_flags & ~clear) | set;
+	return alloc;
+}
+
+static tmc_alloc_t *set_huge_flag(tmc_alloc_t *alloc, bool huge,
+				  size_t pagesize)
+{
+	if (alloc)
+		alloc->pagesize = pagesize;
+	return set_flags(alloc, huge ? SHMI_MAP_HUGETLB : 0,
+			 SHMI_MAP_HUGETLB | HUGE_MASK << HUGE_SHIFT);
+}
+
+tmc_alloc_t *tmc_alloc_set_huge(tmc_alloc_t *alloc)
+{
+	return set_huge_flag(alloc, true, 0);
+}
+
+tmc_alloc_t *tmc_alloc_clear_huge(tmc_alloc_t *alloc)
+{
+	return set_huge_flag(alloc, false, 0);
+}
+
+int tmc_alloc_get_huge(const tmc_alloc_t *alloc)
+{
+	if (!alloc)
+		return 0;
+	if (alloc->pagesize)
+		return alloc->pagesize > shmi_os_pagesize();
+	return (alloc->mmap_flags & SHMI_MAP_HUGETLB) != 0;
+}
+
+unsigned long tmc_alloc_get_pagesizes(void)
+{
+	return shmi_os_pagesize() | shmi_os_huge_sizes();
+}
+
+size_t tmc_alloc_get_huge_pagesize(void)
+{
+	return shmi_os_huge_default();
+}
+
+size_t tmc_alloc_get_pagesize(const tmc_alloc_t *alloc)
+{
+	unsigned int shift;
+
+	if (alloc && alloc->pagesize)
+		return alloc->pagesize;
+	if (!tmc_alloc_get_huge(alloc))
+		return shmi_os_pagesize();
+	shift = (unsigned int)alloc->mmap_flags >> HUGE_SHIFT & HUGE_MASK;
+	if (shift)
+		return shmi_os_huge_sizes() & ((size_t)1 << shift);
+	return shmi_os_huge_default();
+}
+
+int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge)
+{
+	*huge = tmc_alloc_get_huge(alloc);
+	*pagesize = tmc_alloc_get_pagesize(alloc);
+	/* A caller can have stored anything in the field. */
+	if (!*pagesize || (*pagesize & (*pagesize - 1)) ||
+	    (*pagesize != shmi_os_pagesize() &&
+	     !(shmi_os_huge_sizes() & *pagesize)))
+		return -EINVAL;
+	return 0;
+}
+
+tmc_alloc_t *tmc_alloc_set_pagesize_exact(tmc_alloc_t *alloc, size_t pagesize)
+{
+	if (!pagesize || (pagesize & (pagesize - 1)) ||
+	    !(tmc_alloc_get_pagesizes() & pagesize))
+		return NULL;
+	return set_huge_flag(alloc, pagesize > shmi_os_pagesize(), pagesize);
+}
+
+tmc_alloc_t *tmc_alloc_set_pagesize(tmc_alloc_t *alloc, size_t size)
+{
+	unsigned long sizes = tmc_alloc_get_pagesizes();
+	size_t page = 0;
+
+	/* From the smallest bit to the largest. */
+	for (; sizes; sizes &= sizes - 1) {
+		page = sizes & -sizes;
+		if (page >= size)
+			return tmc_alloc_set_pagesize_exact(alloc, page);
+	}
+	tmc_alloc_set_pagesize_exact(alloc, page);
+	return NULL;
+}
+
+tmc_alloc_t *tmc_alloc_set_populate(tmc_alloc_t *alloc)
+{
+	return set_flags(alloc, TMC_MAP_POPULATE, 0);
+}
+
+tmc_alloc_t *tmc_alloc_clear_populate(tmc_alloc_t *alloc)
+{
+	return set_flags(alloc, 0, TMC_MAP_POPULATE);
+}
+
+int tmc_alloc_get_populate(const tmc_alloc_t *alloc)
+{
+	return alloc && (alloc->mmap_flags & TMC_MAP_POPULATE);
+}
+
+tmc_alloc_t *tmc_alloc_set_thp(tmc_alloc_t *alloc)
+{
+	if (alloc)
+		alloc->internal_flags |= SHMI_ALLOC_THP;
+	return alloc;
+}
+
+tmc_alloc_t *tmc_alloc_clear_thp(tmc_alloc_t *alloc)
+{
+	if (alloc)
+		alloc->internal_flags &= ~SHMI_ALLOC_THP;
+	return alloc;
+}
+
+int tmc_alloc_get_thp(const tmc_alloc_t *alloc)
+{
+	return alloc && (alloc->internal_flags & SHMI_ALLOC_THP);
+}
+
+tmc_alloc_t *tmc_alloc_set_shared(tmc_alloc_t *alloc)
+{
+	return set_flags(alloc, SHMI_MAP_SHARED, SHMI_MAP_PRIVATE);
+}
+
+tmc_alloc_t *tmc_alloc_clear_shared(tmc_alloc_t *alloc)
+{
+	return set_flags(alloc, 0, SHMI_MAP_SHARED);
+}
+
+int tmc_alloc_get_shared(const tmc_alloc_t *alloc)
+{
+	return alloc && (alloc->mmap_flags & SHMI_MAP_SHARED);
+}
+
+/* ----- NUMA ----- */
+
+static tmc_alloc_t *set_policy(tmc_alloc_t *alloc, int policy,
+			       unsigned long nodes)
+{
+	if (alloc) {
+		alloc->mbind_policy = policy;
+		alloc->mbind_nodemask = nodes;
+	}
+	return alloc;
+}
+
+tmc_alloc_t *tmc_alloc_set_nodes(tmc_alloc_t *alloc, unsigned long mask)
+{
+	return set_policy(alloc, TMC_MPOL_BIND, mask);
+}
+
+/* A node that no mask can hold becomes one that no machine has. */
+tmc_alloc_t *tmc_alloc_set_node_preferred(tmc_alloc_t *alloc, int node)
+{
+	return set_policy(alloc, TMC_MPOL_PREFERRED,
+			  node < 0 || node > 63 ? 0 : 1ul << node);
+}
+
+tmc_alloc_t *tmc_alloc_set_nodes_interleaved(tmc_alloc_t *alloc,
+					     unsigned long mask)
+{
+	return set_policy(alloc, TMC_MPOL_INTERLEAVE, mask);
+}
+
+tmc_alloc_t *tmc_alloc_set_node_local(tmc_alloc_t *alloc)
+{
+	return set_policy(alloc, TMC_MPOL_LOCAL, 0);
+}
+
+tmc_alloc_t *tmc_alloc_set_node_default(tmc_alloc_t *alloc)
+{
+	return set_policy(alloc, TMC_MPOL_DEFAULT, 0);
+}
+
+/* A kernel that does not tell has one node. */
+unsigned long tmc_alloc_get_available_nodes(void)
+{
+	unsigned long nodes = shmi_os_nodes();
+
+	return nodes ? nodes : 1;
+}
+
+unsigned long tmc_alloc_num_available_nodes(void)
+{
+	unsigned long nodes = tmc_alloc_get_available_nodes();
+
+	return (unsigned long)__builtin_popcountl(nodes);
+}
+
+int shmi_api_policy(const tmc_alloc_t *alloc)
+{
+	switch (alloc->mbind_policy) {
+	case TMC_MPOL_DEFAULT:
+	case TMC_MPOL_LOCAL:
+		return alloc->mbind_nodemask ? -EINVAL : 0;
+	case TMC_MPOL_PREFERRED:
+	case TMC_MPOL_BIND:
+	case TMC_MPOL_INTERLEAVE:
+		return alloc->mbind_nodemask ? 0 : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* ----- pages ----- */
+
+size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size)
+{
+	size_t pagesize = tmc_alloc_get_pagesize(alloc), rounded;
+
+	return shmi_api_round(size, pagesize, &rounded) ? 0 : rounded;
+}
+
+static int map_from_arena(const tmc_alloc_t *alloc, void *start, size_t size,
+			  void **at)
+{
+	struct shmi_arena *a = shmi_arena_by_id(alloc->internal_arena);
+	uint64_t where = SHMI_SIZE_ANY, off = 0;
+	size_t rounded = 0;
+	int err;
+
+	if (!a)
+		return -EINVAL;
+	err = shmi_api_round(size, a->c.pagesize, &rounded);
+	if (!err && (alloc->internal_flags & SHMI_ALLOC_READONLY))
+		err = -EACCES;
+	if (!err && start) {
+		where = (uintptr_t)start - a->c.base;
+		if (where & (a->c.pagesize - 1))
+			err = -EINVAL;
+		else if (where > a->c.maxsize)
+			err = -EADDRINUSE;
+	}
+	if (!err)
+		err = shmi_size_grow(a, where, rounded,
+				     tmc_alloc_get_populate(alloc), &off);
+	*at = shmi_arena_base(a) + off;
+	shmi_arena_close(a);
+	return err;
+}
+
+static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
+		     void **at)
+{
+	const int known = SHMI_MAP_HUGETLB | HUGE_MASK << HUGE_SHIFT |
+			  SHMI_MAP_SHARED | SHMI_MAP_PRIVATE |
+			  TMC_MAP_POPULATE | SHMI_MAP_ANONYMOUS;
+	struct shmi_pages how = { .populate = tmc_alloc_get_populate(alloc) };
+	bool huge;
+	int err;
+
+	err = shmi_api_pagesize(alloc, &how.pagesize, &huge);
+	if (!err)
+		err = shmi_api_policy(alloc);
+	if (err)
+		return err;
+	if ((alloc->mmap_flags & ~known) || !size ||
+	    (alloc->mmap_prot &
+	     ~(SHMI_PROT_READ | SHMI_PROT_WRITE | SHMI_PROT_EXEC)) ||
+	    ((uintptr_t)start & (how.pagesize - 1)))
+		return -EINVAL;
+	how.how.prot = alloc->mmap_prot;
+	how.how.shared = tmc_alloc_get_shared(alloc);
+	how.how.huge = huge ? how.pagesize : 0;
+	how.how.thp = tmc_alloc_get_thp(alloc) && !huge;
+	how.policy = alloc->mbind_policy;
+	how.nodes = alloc->mbind_nodemask;
+	return shmi_page_map(&how, start, size, at);
+}
+
+static void *map(const tmc_alloc_t *alloc, void *start, size_t size)
+{
+	void *at = NULL;
+	int err;
+	SHMI_API_BEGIN;
+
+	if (!alloc)
+		alloc = &defaults;
+	if (alloc->internal_arena)
+		err = map_from_arena(alloc, start, size, &at);
+	else
+		err = map_pages(alloc, start, size, &at);
+	SHMI_API_END;
+	return shmi_api_result(err) ? NULL : at;
+}
+
+void *tmc_alloc_map(const tmc_alloc_t *alloc, size_t size)
+{
+	return map(alloc, NULL, size);
+}
+
+void *tmc_alloc_map_at(const tmc_alloc_t *alloc, void *start, size_t size)
+{
+	if (!start) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return map(alloc, start, size);
+}
+
+/* What both calls below ask of a range in an arena: where its tail begins. */
+static int arena_tail(const struct shmi_arena *a, const void *start,
+		      size_t size, uint64_t *off, size_t *rounded)
+{
+	*off = (uintptr_t)start - a->c.base;
+	if ((*off & (a->c.pagesize - 1)) ||
+	    shmi_api_round(size, a->c.pagesize, rounded))
+		return -EINVAL;
+	return a->writable ? 0 : -EACCES;
+}
+
+int tmc_alloc_unmap(void *start, size_t size)
+{
+	struct shmi_arena *a;
+	uint64_t off;
+	size_t rounded;
+	int err;
+	SHMI_API_BEGIN;
+
+	a = shmi_arena_around(start);
+	if (a) {
+		err = arena_tail(a, start, size, &off, &rounded);
+		if (!err)
+			err = shmi_size_shrink(a, off, rounded);
+		shmi_arena_close(a);
+	} else {
+		err = shmi_page_unmap(start, size);
+	}
+	SHMI_API_END;
+	return shmi_api_result(err);
+}
+
+static int remap_tail(struct shmi_arena *a, void *old, size_t old_len,
+		      size_t new_len, int flags)
+{
+	uint64_t off, unused;
+	size_t from, to;
+	int err = arena_tail(a, old, old_len, &off, &from);
+
+	if (!err && (flags & SHMI_REMAP_FIXED))
+		err = -EINVAL;
+	if (!err)
+		err = shmi_api_round(new_len, a->c.pagesize, &to);
+	if (err)
+		return err;
+	if (to < from)
+		return shmi_size_shrink(a, off + to, from - to);
+	if (to == from)
+		return off + from == shmi_size_now(a) ? 0 : -EINVAL;
+	err = shmi_size_grow(a, off + from, to - from,
+			     (a->c.flags & LAYOUT_POPULATE) != 0, &unused);
+	return err == -EADDRINUSE ? -EINVAL : err;
+}
+
+static int remap(void *old, size_t old_len, size_t new_len, int flags,
+		 void *fixed, void **at)
+{
+	struct shmi_arena *a = shmi_arena_around(old);
+	int err;
+
+	*at = old;
+	if (a) {
+		err = remap_tail(a, old, old_len, new_len, flags);
+		shmi_arena_close(a);
+		return err;
+	}
+	return shmi_page_remap(old, old_len, new_len,
+			       flags & SHMI_REMAP_MAYMOVE, fixed, at);
+}
+
+void *tmc_alloc_remap(void *old, size_t old_len, size_t new_len, int flags, ...)
+{
+	void *fixed = NULL, *at = NULL;
+	int err = 0;
+
+	if (flags & SHMI_REMAP_FIXED) {
+		va_list ap;
+
+		va_start(ap, flags);
+		fixed = va_arg(ap, void *);
+		va_end(ap);
+		if (!fixed || !(flags & SHMI_REMAP_MAYMOVE))
+			err = -EINVAL;
+	}
+	if (flags & ~(SHMI_REMAP_MAYMOVE | SHMI_REMAP_FIXED))
+		err = -EINVAL;
+	if (!err) {
+		SHMI_API_BEGIN;
+		err = remap(old, old_len, new_len, flags, fixed, &at);
+		SHMI_API_END;
+	}
+	return shmi_api_result(err) ? FAILED : at;
+}

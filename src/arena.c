@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* arena.c - arenas that this process has open */
+/*
+ * The registry is private to the process: a list of open arenas, each with a
+ * count of its handles, and of descriptors that are being opened. Its mutex is
+ * held for short: over list changes, open(2), and mmap and munmap, never while
+ * waiting for another process.
+ *
+ * Fork. The child inherits mappings and descriptors, and with the descriptors
+ * the parent's open file descriptions, to which the parent's file locks belong
+ * (users.h). If the child kept them, the parent's death would not be seen. So
+ * in the child, before fork returns, each arena's file is opened anew through
+ * /proc, a slot of the child's own is taken, and the new description replaces
+ * the old under the same number. While that happens the parent's description
+ * is still held by the child, so nobody can find the arena unused. Where the
+ * file may not be opened anew the child becomes a guest (users.h).
+ *
+ * The registry's mutex is taken before the fork and given back after it, so
+ * the child finds the list whole. What another thread of the parent was doing
+ * with the arena's lock is the parent's; the child's mutex is made anew.
+ */
+#include "arena.h"
+
+#include "os.h"
+#include "users.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
+static struct shmi_arena *arenas;     /* under registry */
+static struct shmi_opening *openings; /* under registry */
+static unsigned long last_id;	      /* under registry */
+
+/* ----- fork ----- */
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&registry);
+}
+
+static void after_fork_in_parent(void)
+{
+	pthread_mutex_unlock(&registry);
+}
+
+static uint32_t join_as_guest(struct shmi_arena *a)
+{
+	uint32_t slot;
+
+	if (shmi_users_claim_guest(a->fd, a->lock.h, &slot))
+		return USERS_NO_SLOT;
+	return slot;
+}
+
+static void join(struct shmi_arena *a)
+{
+	uint32_t slot = USERS_NO_SLOT;
+	bool alone;
+	int fd;
+
+	a->populating = 0;
+	fd = shmi_os_reopen(a->fd, a->writable);
+	if (fd < 0) {
+		if (a->writable)
+			slot = join_as_guest(a);
+	} else if (!a->writable) {
+		shmi_users_enter(fd, false, &alone);
+		shmi_users_let_in(fd, false, alone);
+		shmi_os_dup_over(fd, a->fd);
+	} else {
+		if (shmi_users_claim(fd, a->lock.h, false, &slot))
+			slot = USERS_NO_SLOT;
+		shmi_os_dup_over(fd, a->fd);
+	}
+	shmi_os_close(fd);
+	shmi_lock_reinit(&a->lock, slot);
+}
+
+static void after_fork_in_child(void)
+{
+	struct shmi_arena *a;
+
+	shmi_lock_forked();
+	while (openings) {
+		shmi_os_close(openings->fd);
+		openings = openings->next;
+	}
+	for (a = arenas; a; a = a->next)
+		join(a);
+	pthread_mutex_init(&registry, NULL);
+}
+
+static void register_fork(void)
+{
+	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* ----- opening ----- */
+
+void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_fork);
+	pthread_mutex_lock(&registry);
+	o->fd = get(arg);
+	if (o->fd >= 0) {
+		o->next = openings;
+		openings = o;
+	}
+	pthread_mutex_unlock(&registry);
+}
+
+void shmi_arena_end(struct shmi_opening *o, bool keep)
+{
+	struct shmi_opening **at;
+
+	if (o->fd < 0)
+		return;
+	pthread_mutex_lock(&registry);
+	for (at = &openings; *at; at = &(*at)->next)
+		if (*at == o) {
+			*at = o->next;
+			break;
+		}
+	if (!keep)
+		shmi_os_close(o->fd);
+	pthread_mutex_unlock(&registry);
+}
+
+/* ----- the registry ----- */
+
+struct shmi_arena *shmi_arena_new(void)
+{
+	struct shmi_arena *a = calloc(1, sizeof(*a));
+
+	if (a) {
+		a->fd = a->hugefd = -1;
+		a->lock.slot = USERS_NO_SLOT;
+		a->refs = 1;
+	}
+	return a;
+}
+
+static void unmap_all(struct shmi_arena *a)
+{
+	if (!a->lock.h)
+		return;
+	shmi_users_leave(a->lock.h, a->lock.slot);
+	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
+	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
+	pthread_mutex_destroy(&a->lock.mutex);
+}
+
+void shmi_arena_free(struct shmi_arena *a)
+{
+	unmap_all(a);
+	shmi_os_close(a->hugefd);
+	shmi_os_close(a->fd);
+	free(a);
+}
+
+void shmi_arena_register(struct shmi_arena *a)
+{
+	pthread_mutex_lock(&registry);
+	a->id = ++last_id;
+	a->next = arenas;
+	arenas = a;
+	pthread_mutex_unlock(&registry);
+}
+
+/* Under the same lock as the unmap, so that an open right after a close finds
+ * the addresses free. */
+void shmi_arena_close(struct shmi_arena *a)
+{
+	struct shmi_arena **at = &arenas;
+
+	pthread_mutex_lock(&registry);
+	if (--a->refs == 0) {
+		while (*at != a)
+			at = &(*at)->next;
+		*at = a->next;
+		shmi_arena_free(a);
+	}
+	pthread_mutex_unlock(&registry);
+}
+
+struct wanted {
+	unsigned long id;
+	const void *p;
+	uint64_t dev, ino;
+};
+
+static bool is_wanted(const struct shmi_arena *a, const struct wanted *w)
+{
+	if (w->id)
+		return a->id == w->id;
+	if (w->p)
+		return (uintptr_t)w->p - a->c.base < a->c.maxsize;
+	return a->dev == w->dev && a->ino == w->ino;
+}
+
+static struct shmi_arena *get(const struct wanted *w)
+{
+	struct shmi_arena *a;
+
+	pthread_mutex_lock(&registry);
+	for (a = arenas; a && !is_wanted(a, w); a = a->next)
+		;
+	if (a)
+		a->refs++;
+	pthread_mutex_unlock(&registry);
+	return a;
+}
+
+struct shmi_arena *shmi_arena_by_id(unsigned long id)
+{
+	struct wanted w = { .id = id };
+
+	return id ? get(&w) : NULL;
+}
+
+struct shmi_arena *shmi_arena_around(const void *p)
+{
+	struct wanted w = { .p = p };
+
+	return p ? get(&w) : NULL;
+}
+
+struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino)
+{
+	struct wanted w = { .dev = dev, .ino = ino };
+
+	return get(&w);
+}
+
+/* ----- mappings ----- */
+
+int shmi_arena_map(struct shmi_arena *a)
+{
+	char *base = shmi_arena_base(a);
+	bool huge = shmi_header_huge(&a->c);
+	void *h;
+	int err;
+
+	err = shmi_os_map_data(shmi_arena_data_fd(a),
+			       shmi_header_data_off(&a->c), base, a->c.maxsize,
+			       a->writable, huge, false);
+	if (err)
+		return err;
+	err = shmi_os_map_header(a->fd, LAYOUT_HDR_LEN, a->writable, &h);
+	if (err) {
+		shmi_os_unmap(base, a->c.maxsize);
+		return err;
+	}
+	/* Else a core dump writes all of it, once the file has no name. */
+	shmi_os_advise_nodump(base, a->c.maxsize);
+	if (a->c.flags & LAYOUT_THP)
+		shmi_os_advise_thp(base, a->c.maxsize);
+	shmi_lock_init(&a->lock, h, a->fd, USERS_NO_SLOT);
+	return 0;
+}
+
+/*
+ * The new mappings replace our own in one step each, so that other threads,
+ * which read through them, notice nothing. If a later step fails, an earlier
+ * one has only made something writable that the handle does not let write.
+ */
+int shmi_arena_upgrade(struct shmi_arena *a, int fd, int hugefd)
+{
+	bool huge = shmi_header_huge(&a->c);
+	int err;
+
+	err = shmi_os_map_data(huge ? hugefd : fd, shmi_header_data_off(&a->c),
+			       shmi_arena_base(a), a->c.maxsize, true, huge,
+			       true);
+	if (!err)
+		err = shmi_os_map_data(fd, 0, a->lock.h, LAYOUT_HDR_LEN, true,
+				       false, true);
+	if (!err && huge)
+		err = shmi_os_dup_over(hugefd, a->hugefd);
+	if (!err)
+		err = shmi_os_dup_over(fd, a->fd);
+	if (err)
+		return err;
+	shmi_os_advise_nodump(shmi_arena_base(a), a->c.maxsize);
+	if (a->c.flags & LAYOUT_THP)
+		shmi_os_advise_thp(shmi_arena_base(a), a->c.maxsize);
+	return 0;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* companion.c - the file of huge pages beside an arena */
+/*
+ * hugetlbfs has neither write(2) nor attributes, so a companion is told by
+ * its name and inode alone. The name is made of the inode number of the
+ * arena's file and a random token from the header, the companion's own inode
+ * number is recorded in the header, and the file must be a regular one on a
+ * hugetlbfs mount of the right page size: no forged header leads anywhere
+ * else, least of all unlink.
+ *
+ *	libshmem-INODE-TOKEN		of an arena that is whole
+ *	libshmem-INODE-TOKEN.KEY	while it is being created
+ *
+ * Names appear and go in this order:
+ *
+ *	create	companion as .KEY, arena's file, companion renamed
+ *	unlink	companion, arena's file
+ *
+ * If create dies before the arena's file has its name, an empty companion of
+ * zero huge pages remains, as .KEY. KEY is made of the directory and name of
+ * the arena's file, and the creator holds a file lock on the companion: the
+ * next create in that place finds a .KEY that nobody locks and removes it. If
+ * it dies after that, the first opener finds .KEY and renames it.
+ */
+#include "companion.h"
+
+#include "os.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MODE 0600u
+#define LOCK_BYTE ((uint64_t)1 << 62)
+
+static void final_name(char name[96], const struct layout_const *c,
+		       uint64_t ino)
+{
+	snprintf(name, 96, "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
+		 ino, c->token[0], c->token[1]);
+}
+
+/* ----- mounts ----- */
+
+struct search {
+	uint64_t pagesize;
+	int (*each)(int dirfd, void *arg);
+	void *arg;
+};
+
+/* mountinfo writes white space and backslashes as three octal digits. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] &&
+		    s[3]) {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
+				       (s[3] - '0'));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = '\0';
+}
+
+/* 36 35 98:0 /root /mount/point options... - hugetlbfs source options */
+static int mount_line(char *line, void *arg)
+{
+	const struct search *s = arg;
+	char *kind = strstr(line, " - "), *point = line, *end;
+	int dirfd, rc = 0, i;
+
+	if (!kind || strncmp(kind + 3, "hugetlbfs ", 10))
+		return 0;
+	for (i = 0; i < 4 && point; i++) {
+		point = strchr(point, ' ');
+		if (point)
+			point++;
+	}
+	end = point ? strchr(point, ' ') : NULL;
+	if (!end)
+		return 0;
+	*end = '\0';
+	unescape(point);
+	dirfd = shmi_os_open_dir(point);
+	if (dirfd < 0)
+		return 0; /* hidden by another mount, or not for us */
+	if (shmi_os_is_hugetlbfs(dirfd, s->pagesize) == 1)
+		rc = s->each(dirfd, s->arg);
+	if (rc != 1)
+		shmi_os_close(dirfd);
+	return rc;
+}
+
+/* Until @each returns non-zero: 1 to keep dirfd, or -errno. 0: none did. */
+static int each_mount(uint64_t pagesize, int (*each)(int dirfd, void *arg),
+		      void *arg)
+{
+	struct search s = { pagesize, each, arg };
+
+	return shmi_os_lines("/proc/self/mountinfo", mount_line, &s);
+}
+
+/* ----- create ----- */
+
+struct left_over {
+	int dirfd;
+	const char *path;
+	char suffix[32];
+};
+
+static int remove_left_over(const char *name, void *arg)
+{
+	const struct left_over *l = arg;
+	size_t len = strlen(name), tail = strlen(l->suffix);
+	struct shmi_stat st;
+	int fd;
+
+	if (len <= tail || strcmp(name + len - tail, l->suffix) ||
+	    strncmp(name, "libshmem-", 9))
+		return 0;
+	fd = shmi_os_openat(l->dirfd, name, true);
+	if (fd < 0)
+		return 0;
+	/* Look for the arena only when its creator is known to be dead. */
+	if (!shmi_os_fstat(fd, &st) && st.len == 0 &&
+	    shmi_os_range_held(fd, LOCK_BYTE, 1) == 0 &&
+	    shmi_os_stat(l->path, false, &st) == -ENOENT)
+		shmi_os_unlink(l->dirfd, name);
+	shmi_os_close(fd);
+	return 0;
+}
+
+struct making {
+	struct shmi_companion *k;
+	int err;
+};
+
+static int make_here(int dirfd, void *arg)
+{
+	struct making *m = arg;
+	struct shmi_companion *k = m->k;
+	char self[32];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", dirfd);
+	k->fd = shmi_os_tmpfile(self, MODE);
+	if (k->fd == -EOPNOTSUPP || k->fd == -EISDIR || k->fd == -ENOENT) {
+		uint64_t random[2];
+		char path[160];
+
+		/* A kernel without it, or no /proc: a name, gone at once. */
+		if (!shmi_os_random(random, sizeof(random))) {
+			snprintf(k->name, sizeof(k->name),
+				 "libshmem-0-%016" PRIx64 "%016" PRIx64
+				 ".%016" PRIx64,
+				 random[0], random[1], k->key);
+			snprintf(path, sizeof(path), "%s/%s", self, k->name);
+			k->fd = shmi_os_create(path, MODE);
+		}
+	}
+	if (k->fd < 0) {
+		m->err = k->fd;
+		k->fd = -1;
+		k->name[0] = '\0';
+		return 0; /* another mount may take it */
+	}
+	k->dirfd = dirfd;
+	return 1;
+}
+
+int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
+			uint64_t key, const char *path)
+{
+	struct making m = { k, -ENODEV };
+	struct left_over l = { -1, path, "" };
+	struct shmi_stat st;
+	int err;
+
+	k->fd = k->dirfd = -1;
+	k->name[0] = '\0';
+	k->key = key;
+	err = each_mount(pagesize, make_here, &m);
+	if (err < 0 && err != -ENOENT)
+		return err;
+	if (err != 1) /* what cannot be written to is no mount for us */
+		return m.err == -EMFILE || m.err == -ENFILE ? m.err : -ENODEV;
+	l.dirfd = k->dirfd;
+	snprintf(l.suffix, sizeof(l.suffix), ".%016" PRIx64, key);
+	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false);
+	if (!err)
+		err = shmi_os_fstat(k->fd, &st);
+	if (!err)
+		err = shmi_os_fchmod(k->fd, MODE);
+	if (err) {
+		shmi_companion_undo(k);
+		return err;
+	}
+	k->ino = st.ino;
+	shmi_os_names(k->dirfd, remove_left_over, &l);
+	return 0;
+}
+
+int shmi_companion_announce(struct shmi_companion *k,
+			    const struct layout_const *c, uint64_t ino)
+{
+	char name[96 + 32];
+	char final[96];
+	int err;
+
+	if (k->fd < 0)
+		return 0;
+	final_name(final, c, ino);
+	snprintf(name, sizeof(name), "%s.%016" PRIx64, final, k->key);
+	if (k->name[0])
+		err = shmi_os_rename(k->dirfd, k->name, name);
+	else
+		err = shmi_os_link(k->fd, k->dirfd, name);
+	if (!err)
+		snprintf(k->name, sizeof(k->name), "%.95s", name);
+	return err;
+}
+
+void shmi_companion_settle(struct shmi_companion *k,
+			   const struct layout_const *c, uint64_t ino)
+{
+	char name[96];
+
+	if (k->fd < 0)
+		return;
+	final_name(name, c, ino);
+	/* ENOENT: an opener was faster. Otherwise one will do it. */
+	shmi_os_rename(k->dirfd, k->name, name);
+	k->name[0] = '\0';
+	shmi_os_range(k->fd, SHMI_UNLOCK, LOCK_BYTE, 1, false);
+	shmi_os_close(k->dirfd);
+	k->dirfd = -1;
+}
+
+void shmi_companion_undo(struct shmi_companion *k)
+{
+	if (k->dirfd >= 0 && k->name[0])
+		shmi_os_unlink(k->dirfd, k->name);
+	shmi_os_close(k->fd);
+	shmi_os_close(k->dirfd);
+	k->fd = k->dirfd = -1;
+	k->name[0] = '\0';
+}
+
+/* ----- open and unlink ----- */
+
+struct finding {
+	const struct layout_const *c;
+	uint64_t ino;
+	bool rw, remove;
+	int fd, err;
+	char name[96];
+};
+
+int shmi_companion_check(int fd, const struct layout_const *c)
+{
+	struct shmi_stat st;
+
+	if (shmi_os_fstat(fd, &st) ||
+	    (st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG ||
+	    st.ino != c->huge_ino || shmi_os_is_hugetlbfs(fd, c->pagesize) != 1)
+		return -EINVAL;
+	return 0;
+}
+
+struct renaming {
+	int dirfd;
+	const char *final;
+};
+
+static int settle_other(const char *name, void *arg)
+{
+	const struct renaming *r = arg;
+	size_t len = strlen(r->final);
+
+	if (strncmp(name, r->final, len) || name[len] != '.')
+		return 0;
+	return shmi_os_rename(r->dirfd, name, r->final) ? 0 : 1;
+}
+
+/* Whether it is here: 1 to end the search, 0 to go on. */
+static int find_here(int dirfd, void *arg)
+{
+	struct finding *f = arg;
+	struct renaming r = { dirfd, f->name };
+	int fd = shmi_os_openat(dirfd, f->name, f->rw);
+
+	if (fd == -ENOENT && shmi_os_names(dirfd, settle_other, &r) == 1)
+		fd = shmi_os_openat(dirfd, f->name, f->rw);
+	if (fd < 0) {
+		if (fd != -ENOENT)
+			f->err = fd;
+		return 0;
+	}
+	if (shmi_companion_check(fd, f->c)) {
+		shmi_os_close(fd);
+		return 0;
+	}
+	if (f->remove) {
+		f->err = shmi_os_unlink(dirfd, f->name);
+		shmi_os_close(fd);
+		fd = -1;
+	}
+	f->fd = fd;
+	shmi_os_close(dirfd);
+	return 1;
+}
+
+int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw)
+{
+	struct finding f = { c, ino, rw, false, -1, -ENOENT, "" };
+	int rc;
+
+	final_name(f.name, c, ino);
+	rc = each_mount(c->pagesize, find_here, &f);
+	if (rc == 1)
+		return f.fd;
+	return rc < 0 ? rc : f.err;
+}
+
+int shmi_companion_unlink(const struct layout_const *c, uint64_t ino)
+{
+	struct finding f = { c, ino, false, true, -1, 0, "" };
+	int rc;
+
+	final_name(f.name, c, ino);
+	rc = each_mount(c->pagesize, find_here, &f);
+	return rc < 0 ? rc : f.err;
+}

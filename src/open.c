@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* open.c - opening and removing arenas */
+/*
+ * System calls of an open of small pages by path, where nobody else has the
+ * arena open, and why:
+ *
+ *	stat		what is no regular file is not opened: a device could
+ *			do something, a FIFO block
+ *	open
+ *	fstat		still a regular file; its inode names the arena
+ *	pread		constants into private memory, checked before use
+ *	fcntl		SLOTs, GUEST and GATE at once: we are alone (users.h)
+ *	mmap		the arena's bytes, at their address
+ *	mmap		the header
+ *	madvise		no core dump of it
+ *	fstat		repair: does the file's length fit the header's size?
+ *	fcntl		all but our slot let go: others may come in
+ *
+ * With others in there three more fcntl (the gate, another look, a slot) and
+ * no repair. Close: munmap, munmap, close. Huge pages add the search for the
+ * companion: the mount table, and open, fstatfs, fstat and fstatfs of what is
+ * found.
+ *
+ * A death in between leaves nothing but what the kernel takes back, since the
+ * file is changed only by the repair, which can be repeated.
+ */
+#include "open.h"
+
+#include "companion.h"
+#include "os.h"
+#include "size.h"
+#include "users.h"
+
+#include <errno.h>
+
+struct by_path {
+	const char *path;
+	bool rw;
+};
+
+static int get_path(void *arg)
+{
+	const struct by_path *p = arg;
+
+	return shmi_os_open(p->path, p->rw);
+}
+
+/* What open(2) says of things that are no files at all. */
+static int no_arena(int err)
+{
+	return err == -EISDIR || err == -ENXIO || err == -ENODEV ? -EINVAL
+								 : err;
+}
+
+static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
+{
+	int err = shmi_os_fstat(fd, st);
+
+	if (err)
+		return err;
+	if ((st->mode & SHMI_MODE_TYPE) != SHMI_MODE_REG ||
+	    st->len < LAYOUT_HDR_LEN)
+		return -EINVAL;
+	err = shmi_os_pread(fd, c, sizeof(*c), 0);
+	if (err)
+		return err == -ENODATA ? -EINVAL : err;
+	return shmi_header_check(c, st->len);
+}
+
+/* Everything that an open in progress has. */
+struct attempt {
+	struct shmi_opening o; /* the arena's file */
+	bool rw;
+	bool guest; /* the description is shared with strangers */
+	int hugefd; /* -1: to be found by name */
+	bool alone;
+};
+
+/* Alone in there: what the words that change say is a leftover. */
+static int put_right(struct shmi_arena *a)
+{
+	int err;
+
+	shmi_lock_reset(a->lock.h);
+	err = shmi_size_repair(a);
+	return err == -EUCLEAN ? -EINVAL : err;
+}
+
+static int take_slot(struct attempt *t, struct shmi_arena *a)
+{
+	if (t->guest)
+		return shmi_users_claim_guest(t->o.fd, a->lock.h,
+					      &a->lock.slot);
+	return shmi_users_claim(t->o.fd, a->lock.h, t->alone, &a->lock.slot);
+}
+
+/*
+ * This process has the arena open already: another reference to that, made
+ * writable if it was not. If that fails half way it is still a reader's.
+ */
+static int share(struct attempt *t, struct shmi_arena *a)
+{
+	int err;
+
+	if (!t->rw || a->writable)
+		return 0;
+	err = shmi_arena_upgrade(a, t->o.fd, t->hugefd);
+	if (!err && t->alone)
+		err = put_right(a);
+	if (!err)
+		err = take_slot(t, a);
+	if (!err)
+		a->writable = true;
+	return err;
+}
+
+/* Inside the gate: maps it, repairs it if we are alone, takes a slot. */
+static int enter(struct attempt *t, struct shmi_arena *a)
+{
+	int err = shmi_arena_map(a);
+
+	if (err)
+		return err;
+	if (!t->rw)
+		return 0;
+	if (t->alone)
+		err = put_right(a);
+	return err ? err : take_slot(t, a);
+}
+
+static int find_companion(struct attempt *t, const struct layout_const *c,
+			  uint64_t ino)
+{
+	if (!shmi_header_huge(c))
+		return t->hugefd < 0 ? 0 : -EINVAL;
+	if (t->hugefd >= 0)
+		return shmi_companion_check(t->hugefd, c);
+	t->hugefd = shmi_companion_open(c, ino, t->rw);
+	return t->hugefd < 0 ? t->hugefd : 0;
+}
+
+/* Takes the descriptors of @t if it makes a new arena of them. */
+static int open_new(struct attempt *t, const struct shmi_stat *st,
+		    const struct layout_const *c, struct shmi_arena **out)
+{
+	struct shmi_arena *a = shmi_arena_new();
+	int err;
+
+	if (!a)
+		return -ENOMEM;
+	a->c = *c;
+	a->dev = st->dev;
+	a->ino = st->ino;
+	a->writable = t->rw;
+	a->fd = t->o.fd;
+	a->hugefd = t->hugefd;
+	err = enter(t, a);
+	if (err) {
+		a->fd = a->hugefd = -1;
+		shmi_arena_free(a);
+		return err;
+	}
+	t->hugefd = -1;
+	shmi_arena_register(a);
+	*out = a;
+	return 0;
+}
+
+/*
+ * The gate also keeps two threads of this process apart that open the same
+ * arena at once: the second finds the first one's in the registry.
+ */
+static int attach(struct attempt *t, struct shmi_arena **out)
+{
+	struct layout_const c;
+	struct shmi_stat st;
+	struct shmi_arena *a;
+	bool kept = false;
+	int err = read_constants(t->o.fd, &st, &c);
+
+	if (!err)
+		err = find_companion(t, &c, st.ino);
+	if (!err && !t->guest)
+		err = shmi_users_enter(t->o.fd, t->rw, &t->alone);
+	if (err)
+		goto undo_open;
+	a = shmi_arena_find_file(st.dev, st.ino);
+	if (a) {
+		err = share(t, a);
+		if (err)
+			shmi_arena_close(a);
+		else
+			*out = a;
+	} else {
+		err = open_new(t, &st, &c, out);
+		kept = !err;
+	}
+	if (!t->guest)
+		shmi_users_let_in(t->o.fd, t->rw, t->alone);
+undo_open:
+	shmi_os_close(t->hugefd);
+	shmi_arena_end(&t->o, kept);
+	return err;
+}
+
+int shmi_open_path(const char *path, bool rw, struct shmi_arena **out)
+{
+	struct attempt t = { .rw = rw, .hugefd = -1 };
+	struct by_path p = { path, rw };
+	struct shmi_stat st;
+	int err = shmi_os_stat(path, true, &st);
+
+	if (err)
+		return err;
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL;
+	shmi_arena_begin(&t.o, get_path, &p);
+	if (t.o.fd < 0)
+		return no_arena(t.o.fd);
+	return attach(&t, out);
+}
+
+struct by_fd {
+	int fd;
+	struct attempt *t;
+};
+
+/* A description of our own if we may have one, else the caller's. */
+static int get_fd(void *arg)
+{
+	struct by_fd *f = arg;
+	int fd = shmi_os_reopen(f->fd, f->t->rw);
+
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE)
+		return fd;
+	f->t->guest = true;
+	return shmi_os_dup(f->fd);
+}
+
+int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out)
+{
+	struct attempt t = { .hugefd = -1 };
+	struct by_fd f = { fd, &t };
+	struct shmi_stat st;
+	int rdonly = shmi_os_is_rdonly(fd), err;
+
+	if (rdonly < 0)
+		return rdonly;
+	err = shmi_os_fstat(fd, &st);
+	if (err)
+		return err;
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL;
+	if (hugefd >= 0) {
+		int huge_rdonly = shmi_os_is_rdonly(hugefd);
+
+		if (huge_rdonly < 0)
+			return huge_rdonly;
+		if (huge_rdonly)
+			rdonly = 1;
+		t.hugefd = shmi_os_dup(hugefd);
+		if (t.hugefd < 0)
+			return t.hugefd;
+	}
+	t.rw = *rw = !rdonly;
+	shmi_arena_begin(&t.o, get_fd, &f);
+	if (t.o.fd < 0) {
+		shmi_os_close(t.hugefd);
+		return t.o.fd;
+	}
+	return attach(&t, out);
+}
+
+/*
+ * Does not enter the gate: those who have it open are not concerned. The
+ * header is read through a descriptor of its own, so that a file which is
+ * put in the place of the arena's meanwhile is not taken for it: its name is
+ * removed only if it still is the same file. If we die between the two, the
+ * next call finds no companion and removes the file.
+ */
+int shmi_open_unlink(const char *path)
+{
+	struct layout_const c;
+	struct shmi_stat st, now;
+	int fd, err = shmi_os_stat(path, false, &now);
+
+	if (err)
+		return err;
+	if ((now.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL; /* also a link: it would go, and not the file */
+	fd = shmi_os_open(path, false);
+	if (fd < 0)
+		return no_arena(fd);
+	err = read_constants(fd, &st, &c);
+	shmi_os_close(fd);
+	if (err)
+		return err;
+	if (shmi_header_huge(&c)) {
+		err = shmi_companion_unlink(&c, st.ino);
+		if (err && err != -ENOENT)
+			return err;
+	}
+	err = shmi_os_stat(path, false, &now);
+	if (err)
+		return err;
+	if (now.dev != st.dev || now.ino != st.ino)
+		return -ENOENT;
+	return shmi_os_unlink_path(path);
+}

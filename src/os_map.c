@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* os_map.c - mappings, and making their pages present */
+#include "os.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#define PREFERRED_POLICY 1
+
+static_assert(SHMI_PROT_READ == PROT_READ && SHMI_PROT_WRITE == PROT_WRITE &&
+		      SHMI_PROT_EXEC == PROT_EXEC &&
+		      SHMI_MAP_SHARED == MAP_SHARED &&
+		      SHMI_MAP_PRIVATE == MAP_PRIVATE &&
+		      SHMI_MAP_ANONYMOUS == MAP_ANONYMOUS &&
+		      SHMI_MAP_HUGETLB == MAP_HUGETLB &&
+		      SHMI_REMAP_MAYMOVE == MREMAP_MAYMOVE &&
+		      SHMI_REMAP_FIXED == MREMAP_FIXED,
+	      "os.h has this machine's values");
+
+static int call_mmap(void *addr, size_t len, int prot, int flags, int fd,
+		     uint64_t off, void **at)
+{
+	int kept = errno, err = 0;
+	void *p = mmap(addr, len, prot, flags, fd, (off_t)off);
+
+	if (p == MAP_FAILED)
+		err = -errno;
+	else
+		*at = p;
+	errno = kept;
+	return err;
+}
+
+/*
+ * Kernels before 4.17 and some sandboxes take NOREPLACE for a hint or refuse
+ * it, and sanitizers take an address they do not like for none; so the
+ * address that comes back decides.
+ */
+static int map_exactly(void *addr, size_t len, int prot, int flags, int fd,
+		       uint64_t off)
+{
+	void *p = NULL;
+	int err;
+
+	err = call_mmap(addr, len, prot, flags | MAP_FIXED_NOREPLACE, fd, off,
+			&p);
+	if (err == -EINVAL || err == -EOPNOTSUPP || err == -ENOSYS)
+		err = call_mmap(addr, len, prot, flags, fd, off, &p);
+	if (err == -EEXIST)
+		return -EADDRINUSE;
+	if (err == -EPERM) /* below vm.mmap_min_addr */
+		return -ENOMEM;
+	if (err)
+		return err;
+	if (p == addr)
+		return 0;
+	shmi_os_unmap(p, len);
+	return -EADDRINUSE;
+}
+
+int shmi_os_map_header(int fd, size_t len, bool rw, void **at)
+{
+	return call_mmap(NULL, len, rw ? PROT_READ | PROT_WRITE : PROT_READ,
+			 MAP_SHARED, fd, 0, at);
+}
+
+/*
+ * A writable mmap of a hugetlbfs file would enlarge the file to the mapping's
+ * end; mapped for reading and made writable afterwards it stays as it is.
+ */
+int shmi_os_map_data(int fd, uint64_t off, void *addr, size_t len, bool rw,
+		     bool huge, bool over_own)
+{
+	int flags = MAP_SHARED | MAP_NORESERVE;
+	int prot = rw && !huge ? PROT_READ | PROT_WRITE : PROT_READ;
+	int kept = errno, err;
+	void *p = NULL;
+
+	if (over_own)
+		err = call_mmap(addr, len, prot, flags | MAP_FIXED, fd, off,
+				&p);
+	else
+		err = map_exactly(addr, len, prot, flags, fd, off);
+	if (err || !rw || !huge)
+		return err;
+	if (!mprotect(addr, len, PROT_READ | PROT_WRITE))
+		return 0;
+	err = -errno;
+	errno = kept;
+	if (!over_own)
+		shmi_os_unmap(addr, len);
+	return err;
+}
+
+int shmi_os_map_anon(const struct shmi_map_how *how, void *addr, size_t len,
+		     void **at)
+{
+	int flags = MAP_ANONYMOUS | (how->shared ? MAP_SHARED : MAP_PRIVATE);
+	int err;
+
+	if (how->huge)
+		flags |= MAP_HUGETLB |
+			 (int)((unsigned int)__builtin_ctzl(how->huge)
+			       << SHMI_MAP_HUGE_SHIFT);
+	if (!addr)
+		return call_mmap(NULL, len, how->prot, flags, -1, 0, at);
+	err = map_exactly(addr, len, how->prot, flags, -1, 0);
+	if (!err)
+		*at = addr;
+	return err;
+}
+
+int shmi_os_remap(void *old, size_t old_len, size_t new_len, bool may_move,
+		  void **at)
+{
+	int kept = errno, err = 0;
+	void *p = mremap(old, old_len, new_len, may_move ? MREMAP_MAYMOVE : 0);
+
+	if (p == MAP_FAILED)
+		err = errno == EAGAIN ? -ENOMEM : -errno;
+	else
+		*at = p;
+	errno = kept;
+	return err;
+}
+
+int shmi_os_unmap_part(void *addr, size_t len)
+{
+	int kept = errno, err = munmap(addr, len) ? -errno : 0;
+
+	errno = kept;
+	return err;
+}
+
+void shmi_os_unmap(void *addr, size_t len)
+{
+	shmi_os_unmap_part(addr, len);
+}
+
+static void advise(void *addr, size_t len, int advice)
+{
+	int kept = errno;
+
+	if (madvise(addr, len, advice)) {
+		/* A hint: without it the memory is as good. */
+	}
+	errno = kept;
+}
+
+void shmi_os_advise_thp(void *addr, size_t len)
+{
+	advise(addr, len, MADV_HUGEPAGE);
+}
+
+void shmi_os_advise_nodump(void *addr, size_t len)
+{
+	advise(addr, len, MADV_DONTDUMP);
+}
+
+int shmi_os_bind(void *addr, size_t len, int policy, unsigned long nodes)
+{
+	unsigned long there = shmi_os_nodes();
+	int kept = errno, err = 0;
+
+	if (there && (nodes & ~there))
+		return -EINVAL;
+	/* The kernel reads one bit less than it is told. */
+	if (syscall(SYS_mbind, addr, len, policy, nodes ? &nodes : NULL,
+		    nodes ? sizeof(nodes) * 8 + 1 : 0, 0) &&
+	    errno == EINVAL)
+		err = -EINVAL;
+	errno = kept;
+	return err;
+}
+
+/*
+ * For kernels before 5.14: an atomic "add 0" done by the kernel faults the
+ * page in for writing, changes nothing whatever others do to the word, and
+ * is EFAULT where a store of ours would be SIGBUS. The wake in it is of
+ * nobody: no one waits privately on our word.
+ */
+static int touch_pages(char *addr, size_t len, size_t pagesize)
+{
+	const unsigned int add_zero =
+		(unsigned int)FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0);
+	_Alignas(4) uint32_t mine = 0;
+	size_t at;
+
+	for (at = 0; at < len; at += pagesize)
+		if (syscall(SYS_futex, &mine,
+			    FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, (void *)0,
+			    addr + at, add_zero) < 0)
+			return errno == EFAULT ? -ENOMEM : -errno;
+	return 0;
+}
+
+int shmi_os_populate(void *addr, size_t len, size_t pagesize)
+{
+	int kept = errno, err;
+
+	do {
+		err = madvise(addr, len, MADV_POPULATE_WRITE) ? -errno : 0;
+	} while (err == -EINTR || err == -EAGAIN);
+	if (err == -EINVAL || err == -ENOSYS || err == -EPERM)
+		err = touch_pages(addr, len, pagesize);
+	else if (err == -EFAULT)
+		err = -ENOMEM; /* no page for the fault */
+	else if (err == -EHWPOISON)
+		err = -EIO;
+	errno = kept;
+	return err;
+}
+
+/* The stack is near the top of what user space has, on every machine. */
+uintptr_t shmi_os_address_top(void)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	return (uintptr_t)1 << (64 - __builtin_clzl(here));
+}

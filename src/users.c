@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* users.c - who has an arena open, told by the kernel */
+#include "users.h"
+
+#include "os.h"
+
+#include <errno.h>
+
+/* Bytes of the file that locks are on; all far beyond any file's data. */
+#define FIRST ((uint64_t)1 << 62)
+#define QUEUE (FIRST + 0)
+#define GROWING (FIRST + 1)
+#define READER (FIRST + 2)
+#define SLOT0 (FIRST + 16)
+#define FIRST_SLOT (SLOT0 + LAYOUT_GUESTS)
+#define GUEST (SLOT0 + LAYOUT_SLOTS)
+#define GATE (GUEST + 1)
+#define ALL_LEN (GATE + 1 - FIRST_SLOT) /* FIRST_SLOT to GATE */
+#define WITNESSED (LAYOUT_SLOTS - LAYOUT_GUESTS)
+
+/*
+ * Alone, one call takes everything. Otherwise wait for the gate, which whoever
+ * is alone in there holds too, and look again: they may all have gone.
+ */
+static int enter_writer(int fd, bool *alone)
+{
+	int err;
+
+	*alone = true;
+	err = shmi_os_range(fd, SHMI_EXCLUSIVE, FIRST_SLOT, ALL_LEN, false);
+	if (err != -EAGAIN)
+		return err;
+	err = shmi_os_range(fd, SHMI_EXCLUSIVE, GATE, 1, true);
+	if (err)
+		return err;
+	err = shmi_os_range(fd, SHMI_EXCLUSIVE, FIRST_SLOT, ALL_LEN, false);
+	if (err != -EAGAIN)
+		return err;
+	*alone = false;
+	return 0;
+}
+
+int shmi_users_enter(int fd, bool writer, bool *alone)
+{
+	int err;
+
+	if (writer)
+		return enter_writer(fd, alone);
+	*alone = false;
+	err = shmi_os_range(fd, SHMI_SHARED, READER, 1, true);
+	return err ? err : shmi_os_range(fd, SHMI_SHARED, GATE, 1, true);
+}
+
+/*
+ * A free slot that the lock word names belonged to an owner that has died; it
+ * stays unused until the lock has been taken over, since our own id in its
+ * word would hide the death. It cannot become the lock's owner later but
+ * through us, so one look after the claim is enough.
+ */
+int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot)
+{
+	uint32_t first = shmi_os_tid() % WITNESSED, i;
+
+	if (alone) {
+		*slot = LAYOUT_GUESTS; /* held already; let_in keeps just this
+					  one */
+		return 0;
+	}
+	for (i = 0; i < WITNESSED; i++) {
+		uint32_t s = LAYOUT_GUESTS + (first + i) % WITNESSED;
+		int err =
+			shmi_os_range(fd, SHMI_EXCLUSIVE, SLOT0 + s, 1, false);
+
+		if (err == -EAGAIN)
+			continue;
+		if (err)
+			return err;
+		/* acquire: pairs with nothing; the file lock above orders us
+		 * after the release of it by whoever had the slot */
+		if ((atomic_load_explicit(&h->lock, memory_order_acquire) &
+		     0xffff) != s + 1) {
+			*slot = s;
+			return 0;
+		}
+		shmi_os_range(fd, SHMI_UNLOCK, SLOT0 + s, 1, false);
+	}
+	return -EUSERS;
+}
+
+void shmi_users_let_in(int fd, bool writer, bool alone)
+{
+	if (writer && alone)
+		shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT + 1, ALL_LEN - 1,
+			      false);
+	else
+		shmi_os_range(fd, SHMI_UNLOCK, GATE, 1, false);
+}
+
+int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
+{
+	uint32_t tid = shmi_os_tid(), i;
+	int err = shmi_os_range(fd, SHMI_SHARED, GUEST, 1, true);
+
+	if (err)
+		return err;
+	for (i = 0; i < LAYOUT_GUESTS; i++) {
+		uint32_t none = 0;
+
+		/* relaxed: the word says only that it is taken */
+		if (atomic_compare_exchange_strong_explicit(
+			    &h->slot[i], &none, tid, memory_order_relaxed,
+			    memory_order_relaxed)) {
+			*slot = i;
+			return 0;
+		}
+	}
+	return -EUSERS;
+}
+
+void shmi_users_leave(struct layout_hdr *h, uint32_t slot)
+{
+	/* relaxed: as in the claim; only a guest's word is a claim */
+	if (slot < LAYOUT_GUESTS)
+		atomic_store_explicit(&h->slot[slot], 0, memory_order_relaxed);
+}
+
+int shmi_users_alive(int fd, uint32_t slot)
+{
+	if (slot < LAYOUT_GUESTS)
+		return 1;
+	return shmi_os_range_held(fd, SLOT0 + slot, 1) != 0;
+}
+
+bool shmi_users_nobody(int fd)
+{
+	return shmi_os_range_held(fd, FIRST, GATE + 1 - FIRST) == 0;
+}
+
+int shmi_users_queue(int fd)
+{
+	return shmi_os_range(fd, SHMI_EXCLUSIVE, QUEUE, 1, true);
+}
+
+void shmi_users_step_back(int fd)
+{
+	shmi_os_range(fd, SHMI_UNLOCK, QUEUE, 1, false);
+}
+
+int shmi_users_growing(int fd, bool on)
+{
+	return shmi_os_range(fd, on ? SHMI_SHARED : SHMI_UNLOCK, GROWING, 1,
+			     false);
+}
+
+int shmi_users_others_growing(int fd)
+{
+	return shmi_os_range_held(fd, GROWING, 1) != 0;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* users.h - who has an arena open, told by the kernel. Layer: users; uses os.
+ */
+#ifndef SHMI_USERS_H
+#define SHMI_USERS_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+
+/*
+ * File locks on bytes of the arena's file, far behind any data. They belong
+ * to an open file description, which here is one process's own: fork gives
+ * the child a new one (arena.c). The kernel drops them when that description
+ * is closed, so also at death, and knows them in every PID namespace.
+ *
+ *	QUEUE	exclusive: first in line for the arena's lock (lock.c)
+ *	GROWING	shared: a grow of this process populates outside the lock
+ *	READER	shared: open for reading only
+ *	SLOT i	exclusive: a process that has the arena open, for as long as
+ *		it has; slot[i] of the header is its word
+ *	GUEST	shared: processes that cannot have a description of their own
+ *		(descriptors from a stranger whose file they may not open).
+ *		They have the slots below LAYOUT_GUESTS, claimed in the
+ *		header's word alone; those are free again only when nobody has
+ *		the arena open
+ *	GATE	exclusive: opening
+ *
+ * An opener that gets all of SLOT, GUEST and GATE is alone: nobody else has
+ * the arena open for writing, so whatever the words that change say is a
+ * leftover. It puts them right and only then lets go of the GATE. That is
+ * why a copied file, a restored backup or a reboot needs no clean-up.
+ *
+ * If a process dies at any point here, its locks are gone and nothing else
+ * has changed but perhaps one guest's word.
+ */
+#define USERS_NO_SLOT UINT32_MAX
+
+/* Passes the gate and holds it. Readers only wait until nobody is alone in
+ * there. @alone: see above. 0 or -errno. */
+int shmi_users_enter(int fd, bool writer, bool *alone);
+
+/* Takes a slot, not one that @h's lock word names as its owner. Needs the
+ * gate, or a slot held by a relative all the while. 0 or -EUSERS. */
+int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot);
+
+/* Opens the gate again. */
+void shmi_users_let_in(int fd, bool writer, bool alone);
+
+/* The same for a guest, who cannot pass the gate. 0 or -EUSERS. */
+int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot);
+
+/* Before the description is closed. */
+void shmi_users_leave(struct layout_hdr *h, uint32_t slot);
+
+/* Whether somebody else holds @slot: 0 (it is dead), 1; 1 for guests. */
+int shmi_users_alive(int fd, uint32_t slot);
+
+/* Whether nobody at all has it open. */
+bool shmi_users_nobody(int fd);
+
+/* First in line; waits. shmi_users_step_back always succeeds. */
+int shmi_users_queue(int fd);
+void shmi_users_step_back(int fd);
+
+int shmi_users_growing(int fd, bool on);
+/* Whether another process populates outside the lock: 0, 1. */
+int shmi_users_others_growing(int fd);
+
+#endif
