@@ -25,7 +25,8 @@ int shmi_api_result(int err);
 /* Bytes rounded up, in @rounded; 0, -EINVAL for 0 or no page size, -ENOMEM. */
 int shmi_api_round(size_t bytes, size_t pagesize, size_t *rounded);
 
-/* Page size that @alloc names, if the machine has it: 0 or -EINVAL. */
+/* Whether flags and page size of @alloc exist, and which page size that is:
+ * 0 or -EINVAL. */
 int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge);
 
 /* NUMA policy: 0, -EINVAL for one that is none. */

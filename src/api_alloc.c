@@ -10,8 +10,11 @@
 #include <stdarg.h>
 
 #define HUGE_SHIFT SHMI_MAP_HUGE_SHIFT
-#define HUGE_MASK 0x3f
+#define HUGE_MASK 0x3fu
+#define HUGE_BITS ((int)(HUGE_MASK << HUGE_SHIFT))
 #define FAILED ((void *)-1) /* MAP_FAILED */
+
+static_assert(SHMI_MAP_POPULATE == TMC_MAP_POPULATE, "one value");
 
 static const tmc_alloc_t defaults = TMC_ALLOC_INIT;
 
@@ -53,7 +56,7 @@ static tmc_alloc_t *set_huge_flag(tmc_alloc_t *alloc, bool huge,
 	if (alloc)
 		alloc->pagesize = pagesize;
 	return set_flags(alloc, huge ? SHMI_MAP_HUGETLB : 0,
-			 SHMI_MAP_HUGETLB | HUGE_MASK << HUGE_SHIFT);
+			 SHMI_MAP_HUGETLB | HUGE_BITS);
 }
 
 tmc_alloc_t *tmc_alloc_set_huge(tmc_alloc_t *alloc)
@@ -101,6 +104,12 @@ size_t tmc_alloc_get_pagesize(const tmc_alloc_t *alloc)
 
 int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge)
 {
+	const int known = SHMI_MAP_HUGETLB | HUGE_BITS | SHMI_MAP_SHARED |
+			  SHMI_MAP_PRIVATE | SHMI_MAP_POPULATE |
+			  SHMI_MAP_ANONYMOUS;
+
+	if (alloc->mmap_flags & ~known)
+		return -EINVAL;
 	*huge = tmc_alloc_get_huge(alloc);
 	*pagesize = tmc_alloc_get_pagesize(alloc);
 	/* A caller can have stored anything in the field. */
@@ -136,17 +145,17 @@ tmc_alloc_t *tmc_alloc_set_pagesize(tmc_alloc_t *alloc, size_t size)
 
 tmc_alloc_t *tmc_alloc_set_populate(tmc_alloc_t *alloc)
 {
-	return set_flags(alloc, TMC_MAP_POPULATE, 0);
+	return set_flags(alloc, SHMI_MAP_POPULATE, 0);
 }
 
 tmc_alloc_t *tmc_alloc_clear_populate(tmc_alloc_t *alloc)
 {
-	return set_flags(alloc, 0, TMC_MAP_POPULATE);
+	return set_flags(alloc, 0, SHMI_MAP_POPULATE);
 }
 
 int tmc_alloc_get_populate(const tmc_alloc_t *alloc)
 {
-	return alloc && (alloc->mmap_flags & TMC_MAP_POPULATE);
+	return alloc && (alloc->mmap_flags & SHMI_MAP_POPULATE);
 }
 
 tmc_alloc_t *tmc_alloc_set_thp(tmc_alloc_t *alloc)
@@ -293,9 +302,6 @@ static int map_from_arena(const tmc_alloc_t *alloc, void *start, size_t size,
 static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
 		     void **at)
 {
-	const int known = SHMI_MAP_HUGETLB | HUGE_MASK << HUGE_SHIFT |
-			  SHMI_MAP_SHARED | SHMI_MAP_PRIVATE |
-			  TMC_MAP_POPULATE | SHMI_MAP_ANONYMOUS;
 	struct shmi_pages how = { .populate = tmc_alloc_get_populate(alloc) };
 	bool huge;
 	int err;
@@ -305,7 +311,7 @@ static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
 		err = shmi_api_policy(alloc);
 	if (err)
 		return err;
-	if ((alloc->mmap_flags & ~known) || !size ||
+	if (!size ||
 	    (alloc->mmap_prot &
 	     ~(SHMI_PROT_READ | SHMI_PROT_WRITE | SHMI_PROT_EXEC)) ||
 	    ((uintptr_t)start & (how.pagesize - 1)))

@@ -208,7 +208,7 @@ void *tmc_shmem_grow(tmc_shmem_t *shm, size_t bytes)
 {
 	int err = may_write(shm);
 	size_t rounded;
-	uint64_t off;
+	uint64_t off = 0;
 
 	if (!err)
 		err = shmi_api_round(bytes, shm->arena->c.pagesize, &rounded);

@@ -81,6 +81,7 @@ int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend);
 #define SHMI_MAP_SHARED 0x1
 #define SHMI_MAP_PRIVATE 0x2
 #define SHMI_MAP_ANONYMOUS 0x20
+#define SHMI_MAP_POPULATE 0x8000
 #define SHMI_MAP_HUGETLB 0x40000
 #define SHMI_MAP_HUGE_SHIFT 26
 #define SHMI_REMAP_MAYMOVE 1

@@ -24,6 +24,7 @@ static_assert(SHMI_PROT_READ == PROT_READ && SHMI_PROT_WRITE == PROT_WRITE &&
 		      SHMI_MAP_PRIVATE == MAP_PRIVATE &&
 		      SHMI_MAP_ANONYMOUS == MAP_ANONYMOUS &&
 		      SHMI_MAP_HUGETLB == MAP_HUGETLB &&
+		      SHMI_MAP_POPULATE == MAP_POPULATE &&
 		      SHMI_REMAP_MAYMOVE == MREMAP_MAYMOVE &&
 		      SHMI_REMAP_FIXED == MREMAP_FIXED,
 	      "os.h has this machine's values");

@@ -59,13 +59,14 @@ int shmi_users_enter(int fd, bool writer, bool *alone)
  */
 int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot)
 {
-	uint32_t first = shmi_os_tid() % WITNESSED, i;
+	uint32_t first, i;
 
 	if (alone) {
 		*slot = LAYOUT_GUESTS; /* held already; let_in keeps just this
 					  one */
 		return 0;
 	}
+	first = shmi_os_tid() % WITNESSED;
 	for (i = 0; i < WITNESSED; i++) {
 		uint32_t s = LAYOUT_GUESTS + (first + i) % WITNESSED;
 		int err =

@@ -16,8 +16,9 @@ extern "C" {
 #define TMC_API __attribute__((visibility("default")))
 
 /*
- * Values that <sys/mman.h> and <numaif.h> do not declare in every mode; they
- * are part of the kernel's interface and the same on all machines.
+ * Values that <sys/mman.h> and <numaif.h> do not declare in every mode. They
+ * are part of the kernel's interface, and the same on all machines that the
+ * library builds for (it checks).
  */
 #define TMC_MAP_POPULATE 0x8000
 #define TMC_MPOL_DEFAULT 0
@@ -34,19 +35,22 @@ extern "C" {
  * what it needs. Concurrent changes of one object are the caller's to order.
  */
 typedef struct tmc_alloc {
-	int mmap_prot;		/* PROT_READ | PROT_WRITE; arenas take no
-				 * other value */
-	int mmap_flags;		/* MAP_POPULATE, MAP_SHARED or MAP_PRIVATE,
-				 * MAP_HUGETLB with or without a size */
-	int mbind_policy;	/* TMC_MPOL_* */
+	int mmap_prot;	  /* PROT_READ | PROT_WRITE; arenas take no
+			   * other value */
+	int mmap_flags;	  /* MAP_POPULATE, MAP_SHARED or MAP_PRIVATE,
+			   * MAP_HUGETLB with or without a size */
+	int mbind_policy; /* TMC_MPOL_* */
 	unsigned long mbind_nodemask; /* bit n is NUMA node n */
-	size_t pagesize;	/* bytes; 0: decided by mmap_flags */
-	unsigned int internal_flags; /* the library's */
+	size_t pagesize;	      /* bytes; 0: decided by mmap_flags */
+	unsigned int internal_flags;  /* the library's */
 	unsigned long internal_arena; /* the library's; 0: no arena's */
 } tmc_alloc_t;
 
 /* Small pages, readable and writable, private, prefaulted, default NUMA. */
-#define TMC_ALLOC_INIT { 0x3, TMC_MAP_POPULATE, TMC_MPOL_DEFAULT, 0, 0, 0, 0 }
+#define TMC_ALLOC_INIT                                                         \
+	{                                                                      \
+		0x3, TMC_MAP_POPULATE, TMC_MPOL_DEFAULT, 0, 0, 0, 0            \
+	}
 
 /**
  * tmc_alloc_init() - the same as TMC_ALLOC_INIT, at run time
@@ -109,7 +113,8 @@ TMC_API unsigned long tmc_alloc_get_pagesizes(void);
  * Memory is there and mapped in the caller when a call returns, or the call
  * fails with ENOMEM. tmc_alloc_clear_populate() leaves it to the first touch,
  * which raises SIGBUS where the memory has run out meanwhile. The same bit as
- * MAP_POPULATE in mmap_flags.
+ * MAP_POPULATE in mmap_flags. This and the other get functions answer 0 for
+ * NULL.
  */
 TMC_API tmc_alloc_t *tmc_alloc_set_populate(tmc_alloc_t *alloc);
 TMC_API tmc_alloc_t *tmc_alloc_clear_populate(tmc_alloc_t *alloc);
@@ -217,6 +222,7 @@ TMC_API void *tmc_alloc_map_at(const tmc_alloc_t *alloc, void *start,
  *           map; in an arena: not its tail; size 0
  *   EACCES  the arena is open read-only
  *   ENOMEM  no room to note the two parts of a map that is cut in the middle
+ *   EIO, EPERM, EUCLEAN, EUSERS  an arena's, as for tmc_shmem_shrink()
  */
 TMC_API int tmc_alloc_unmap(void *start, size_t size);
 
@@ -229,7 +235,8 @@ TMC_API int tmc_alloc_unmap(void *start, size_t size);
  *	address as a fifth argument
  *
  * In an arena the tail from @old on grows or shrinks in place, whatever the
- * flags; MREMAP_FIXED is refused. Shared maps of no arena can only shrink.
+ * flags; MREMAP_FIXED is refused. Shared maps of no arena can only shrink
+ * (EINVAL), as the kernel gives them no more memory than they began with.
  * Memory that was prefaulted is prefaulted in its new part too.
  *
  * Return: start of the map, or MAP_FAILED with errno set and nothing changed:
@@ -237,6 +244,7 @@ TMC_API int tmc_alloc_unmap(void *start, size_t size);
  *   EINVAL      lengths or flags as above do not hold; not this library's
  *   EADDRINUSE  MREMAP_FIXED, and something is mapped there (it is untouched)
  *   EACCES      the arena is open read-only
+ *   EIO, EPERM, EUCLEAN, EUSERS  an arena's, as for tmc_shmem_grow()
  */
 TMC_API void *tmc_alloc_remap(void *old, size_t old_len, size_t new_len,
 			      int flags, ...);

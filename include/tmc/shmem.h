@@ -22,8 +22,11 @@ extern "C" {
  *   half done is repaired by the next one that needs it.
  * - Sizes and offsets are bytes from tmc_shmem_address(); the header of the
  *   arena is not among them.
- * - A handle stays usable in a forked child, which has it open on its own
- *   account, and is gone after exec.
+ * - A handle stays usable in a child of fork(2), which has it open on its own
+ *   account, and is gone after exec. Children of vfork(2), _Fork(3) or a bare
+ *   clone(2) must not use it.
+ * - A NULL handle is EINVAL where a call can fail, and 0 or NULL where it
+ *   cannot.
  *
  * tmc_shmem_t is opaque. Each successful create or open has its close.
  */
@@ -55,11 +58,12 @@ TMC_API unsigned int tmc_shmem_version(void);
  *   EINVAL      NULL path; @addr no multiple of the page size; a page size,
  *               protection, flag or NUMA node that does not exist
  *   EADDRINUSE  something is mapped in that range here
- *   ENOMEM      no such room: the address space, RLIMIT_AS, RLIMIT_FSIZE or
- *               the file system has no place for it
+ *   ENOMEM      no such room: the address space (@addr + @maxsize beyond its
+ *               end, no free place for an automatic address), RLIMIT_AS,
+ *               RLIMIT_FSIZE or the file system has no place for it
  *   ENODEV      no hugetlbfs mount of that page size that we can write to
- *   EACCES, EDQUOT, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOTDIR,
- *   EPERM, EROFS, EIO  as for open(2) and link(2)
+ *   EACCES, EDQUOT, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT,
+ *   ENOTDIR, EPERM, EROFS, EIO  as for open(2) and link(2)
  *   EOPNOTSUPP, ENOLCK  the file system has no file locks
  */
 TMC_API tmc_shmem_t *tmc_shmem_create(const char *path,
@@ -222,7 +226,7 @@ TMC_API void *tmc_shmem_address(const tmc_shmem_t *shm);
  * gets the pointer with tmc_shmem_get_data(), a load with acquire order. One
  * word, set last wins. No lock.
  *
- * Return: 0, or -1 with EACCES for a read-only handle, EINVAL for NULL.
+ * Return: 0, or -1 with EACCES for a read-only handle, EINVAL for a NULL one.
  */
 TMC_API int tmc_shmem_set_data(tmc_shmem_t *shm, void *data);
 TMC_API void *tmc_shmem_get_data(const tmc_shmem_t *shm);
