@@ -109,6 +109,11 @@ asan tsan: need-cmocka
 		CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 		SAN_FLAGS="-fsanitize=$(SAN) -fno-sanitize-recover=all"
 
+# The other compiler, without and with optimisation.
+clang: need-cmocka
+	$(Q)for o in -O0 -O2; do $(MAKE) --no-print-directory check CC=clang \
+		BUILD=$(BUILD)/clang$$o CFLAGS="$$o -g" || exit 1; done
+
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
 	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
@@ -125,7 +130,7 @@ soak: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/soak.sh
 
 DEPS = libcmocka-dev
-DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck man-db groff spin \
+DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck man-db groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
 	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap
 deps deps-all:
@@ -159,7 +164,7 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check demo bench asan tsan coverage lint cross soak deps \
+.PHONY: all help check demo bench asan tsan clang coverage lint cross soak deps \
 	deps-all need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:
