@@ -56,7 +56,6 @@ static uint32_t join_as_guest(struct shmi_arena *a)
 static void join(struct shmi_arena *a)
 {
 	uint32_t slot = USERS_NO_SLOT;
-	bool alone;
 	int fd;
 
 	a->populating = 0;
@@ -65,8 +64,7 @@ static void join(struct shmi_arena *a)
 		if (a->writable)
 			slot = join_as_guest(a);
 	} else if (!a->writable) {
-		shmi_users_enter(fd, false, &alone);
-		shmi_users_let_in(fd, false, alone);
+		shmi_users_join_reader(fd);
 		shmi_os_dup_over(fd, a->fd);
 	} else {
 		if (shmi_users_claim(fd, a->lock.h, false, &slot))

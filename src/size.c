@@ -28,9 +28,9 @@
  *
  * Nothing has to be given back when two grows overlap, and there are no holes.
  * Who throws away pages beyond size (shrink, repair) moves epoch, and the
- * grows outside begin anew; after RESTARTS of that they populate inside the
- * lock. A grow that fails leaves its pages to others that are under way, and
- * cuts the file if it is the last.
+ * grows outside begin anew; after ROUNDS of that, or of others taking what was
+ * made present, they populate inside the lock. A grow that fails leaves its
+ *pages to others that are under way, and cuts the file if it is the last.
  *
  * Death outside the lock: ahead is above size, and the file lock GROWING
  * (users.h) tells that nobody is under way; the next grow or shrink cuts the
@@ -54,7 +54,7 @@
 #include <errno.h>
 
 #define PIECE ((uint64_t)4 << 20)
-#define RESTARTS 4
+#define ROUNDS 8
 
 static uint64_t file_len(const struct shmi_arena *a, uint64_t size)
 {
@@ -284,7 +284,7 @@ struct big {
 	uint64_t at, bytes;
 	uint64_t epoch;	     /* when [from, done) was begun */
 	uint64_t from, done; /* present and mapped here, in that epoch */
-	unsigned int restarts;
+	unsigned int restarts, rounds;
 };
 
 /* Under the lock: the file is long enough for [size, size + bytes). */
@@ -369,7 +369,7 @@ static int big_publish(struct shmi_arena *a, struct big *b, int err,
 		return err;
 	if (size < b->from || b->done < size)
 		b->from = b->done = size;
-	if (to > b->done && to - b->done > PIECE && b->restarts < RESTARTS) {
+	if (to > b->done && to - b->done > PIECE && ++b->rounds < ROUNDS) {
 		err = big_extend(a, b, size);
 		return err ? err : -EAGAIN;
 	}
@@ -416,7 +416,7 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 {
 	int err;
 
-	if (populate && bytes > PIECE && bytes > a->c.pagesize)
+	if (populate && bytes > PIECE)
 		return grow_outside(a, at, bytes, off);
 	err = lock(a);
 	if (err)

@@ -40,6 +40,12 @@ static int enter_writer(int fd, bool *alone)
 	return 0;
 }
 
+/* Nobody takes this byte for himself alone. */
+int shmi_users_join_reader(int fd)
+{
+	return shmi_os_range(fd, SHMI_SHARED, READER, 1, false);
+}
+
 int shmi_users_enter(int fd, bool writer, bool *alone)
 {
 	int err;
@@ -47,7 +53,7 @@ int shmi_users_enter(int fd, bool writer, bool *alone)
 	if (writer)
 		return enter_writer(fd, alone);
 	*alone = false;
-	err = shmi_os_range(fd, SHMI_SHARED, READER, 1, true);
+	err = shmi_users_join_reader(fd);
 	return err ? err : shmi_os_range(fd, SHMI_SHARED, GATE, 1, true);
 }
 

@@ -44,6 +44,9 @@ int shmi_users_enter(int fd, bool writer, bool *alone);
  * gate, or a slot held by a relative all the while. 0 or -EUSERS. */
 int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot);
 
+/* For a relative of a reader: no gate. */
+int shmi_users_join_reader(int fd);
+
 /* Opens the gate again. */
 void shmi_users_let_in(int fd, bool writer, bool alone);
 
