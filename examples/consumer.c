@@ -70,13 +70,32 @@ static int set_state(atomic_uint *state, unsigned int value)
 	return syscall(SYS_futex, state, FUTEX_WAKE, 1) < 0 ? -1 : 0;
 }
 
+static int consume(tmc_shmem_t *shm)
+{
+	unsigned int state = READY;
+	struct root *root;
+	int err;
+
+	while (!(root = tmc_shmem_get_data(shm)))
+		if (nap())
+			return failed("consumer: nothing published", false);
+	/* Only decides who it is; the tree came by tmc_shmem_get_data(). */
+	errno = EALREADY;
+	if (!atomic_compare_exchange_strong_explicit(
+		    &root->state, &state, TAKEN, memory_order_relaxed,
+		    memory_order_relaxed))
+		return failed("consumer: another has answered", false);
+	err = answer(shm, root);
+	if (set_state(&root->state, err ? FAILED : DONE))
+		err = failed("consumer: cannot wake the producer", false);
+	return err;
+}
+
 int main(int argc, char **argv)
 {
 	bool huge = false;
 	const char *path;
-	unsigned int state = READY;
 	tmc_shmem_t *shm;
-	struct root *root;
 	int err;
 
 	if (options(argc, argv, &path, &huge, NULL))
@@ -88,20 +107,9 @@ int main(int argc, char **argv)
 		shm = tmc_shmem_open(path);
 	if (!shm)
 		return -failed(path, huge);
-	while (!(root = tmc_shmem_get_data(shm)))
-		if (nap())
-			return -failed("consumer: nothing published", false);
-	/* Only decides who it is; the tree came by tmc_shmem_get_data(). */
-	errno = EALREADY;
-	if (!atomic_compare_exchange_strong_explicit(
-		    &root->state, &state, TAKEN, memory_order_relaxed,
-		    memory_order_relaxed))
-		return -failed("consumer: another has answered", false);
 	printf("consumer: process %d opened it at %p, too\n", (int)getpid(),
 	       tmc_shmem_address(shm));
-	err = answer(shm, root);
-	if (set_state(&root->state, err ? FAILED : DONE))
-		err = failed("consumer: cannot wake the producer", false);
+	err = consume(shm);
 	tmc_shmem_close(shm);
 	return err ? 1 : 0;
 }

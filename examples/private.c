@@ -5,11 +5,8 @@
  * The arena's name is removed as soon as it exists: nobody else can open it,
  * and nothing is left behind however the processes end. Children inherit the
  * handle over fork(). Each looks for primes, grows the arena for what it
- * finds and hangs that into a list; the parent counts and adds up. Run:
- *
- *	.build/examples/private
- *
- * The arena is made in $TMPDIR, or in /dev/shm.
+ * finds and hangs that into a list; the parent counts and adds up. Run it as
+ * .build/examples/private. The arena is made in $TMPDIR, or in /dev/shm.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -74,6 +71,7 @@ static int run(tmc_shmem_t *shm, list_t *list)
 			continue;
 		for (unsigned int b = nr; b < BLOCKS && !err; b += CHILDREN)
 			err = search(shm, list, b * BLOCK);
+		tmc_shmem_close(shm);
 		_exit(err ? 1 : 0);
 	}
 	while (wait(&status) > 0)
@@ -102,6 +100,7 @@ int main(void)
 	list = tmc_shmem_grow(shm, sizeof(*list)); /* zeroed: it is empty */
 	if (!list || run(shm, list)) {
 		fprintf(stderr, "private: not all of it has been done\n");
+		tmc_shmem_close(shm);
 		return 1;
 	}
 	f = atomic_load_explicit(list, memory_order_acquire);

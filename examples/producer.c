@@ -17,7 +17,7 @@
 
 #define NODES 100000
 #define STEP ((size_t)256 << 10)   /* bytes to grow by; whole pages */
-#define MAXIMUM ((size_t)64 << 30) /* costs nothing until it is used */
+#define MAXIMUM ((size_t)16 << 30) /* costs nothing until it is used */
 
 /* Where the node of that name is, or where it belongs. */
 static struct node **find(struct node **n, const char *name)

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/futex.h>
-#include <stdarg.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -223,10 +223,21 @@ int shmi_os_populate(void *addr, size_t len, size_t pagesize)
 	return err;
 }
 
-/* The stack is near the top of what user space has, on every machine. */
+/*
+ * On x86-64 a program has 47 bits unless it asks for more. Elsewhere the
+ * kernel's configuration decides, and the first stack is near the top of it
+ * (this thread's own may be anywhere). Not so under Valgrind, which puts the
+ * stack low: hence the constant.
+ */
 uintptr_t shmi_os_address_top(void)
 {
-	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+#if defined(__x86_64__)
+	return (uintptr_t)1 << 47;
+#else
+	uintptr_t stack = getauxval(AT_RANDOM);
 
-	return (uintptr_t)1 << (64 - __builtin_clzl(here));
+	if (!stack)
+		stack = (uintptr_t)__builtin_frame_address(0);
+	return (uintptr_t)1 << (64 - __builtin_clzl(stack));
+#endif
 }
