@@ -83,12 +83,14 @@ $(BUILD)/examples/%: examples/%.c $(A)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
 
-# Test programs are linked with the archive, so that they can reach modules.
+# Test programs are linked with the archive, so that they can reach modules;
+# tests/support/kernel.c can stand in the way of its system calls.
+WRAP = -Wl,--wrap=open,--wrap=mmap,--wrap=madvise,--wrap=syscall
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
-		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) \
+		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
 $(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
 
