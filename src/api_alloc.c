@@ -266,9 +266,13 @@ int shmi_api_policy(const tmc_alloc_t *alloc)
 
 size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size)
 {
-	size_t pagesize = tmc_alloc_get_pagesize(alloc), rounded;
+	size_t pagesize, rounded;
+	bool huge;
 
-	return shmi_api_round(size, pagesize, &rounded) ? 0 : rounded;
+	if (shmi_api_pagesize(alloc ? alloc : &defaults, &pagesize, &huge) ||
+	    shmi_api_round(size, pagesize, &rounded))
+		return 0;
+	return rounded;
 }
 
 static int map_from_arena(const tmc_alloc_t *alloc, void *start, size_t size,

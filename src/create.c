@@ -223,13 +223,10 @@ static int map_somewhere(struct making *m)
 static int write_header(struct making *m)
 {
 	unsigned char page[LAYOUT_HDR_LEN] = { 0 };
-	int err;
 
 	shmi_header_seal(&m->a->c);
 	memcpy(page, &m->a->c, sizeof(m->a->c));
-	err = shmi_os_pwrite(m->o.fd, page, sizeof(page), 0);
-	return err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? -ENOMEM
-								 : err;
+	return shmi_os_pwrite(m->o.fd, page, sizeof(page), 0);
 }
 
 /* From here on the arena owns the descriptors. */
@@ -317,13 +314,13 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 	int err;
 
 	m.k.fd = m.k.dirfd = -1;
-	err = split_path(&m);
-	if (err)
-		return err;
 	/* The link would say so, too, but what comes before might complain
 	 * of an address that the very arena of this path has here. */
 	if (!plan->temp && !shmi_os_stat(plan->path, false, &st))
 		return -EEXIST;
+	err = split_path(&m);
+	if (err)
+		return err;
 	m.a = shmi_arena_new();
 	if (!m.a)
 		return -ENOMEM;
@@ -348,5 +345,7 @@ undo:
 	if (m.temp[0])
 		shmi_os_unlink_path(m.temp);
 	shmi_arena_end(&m.o, false);
-	return err;
+	/* No block for the header, no inode for the file. */
+	return err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? -ENOMEM
+								 : err;
 }

@@ -222,14 +222,30 @@ static int grow_in_place(size_t i, void *old, size_t old_len, size_t new_len)
 	if ((uintptr_t)tail != m->start + m->len)
 		return -ENOMEM;
 	err = shmi_os_remap(old, old_len, new_len, false, &at);
-	if (err)
-		return err;
+	if (err) /* EINVAL: huge pages do not grow */
+		return err == -EINVAL ? -ENOMEM : err;
 	err = furnish(&m->how, tail, new_len - old_len);
 	if (err) {
 		shmi_os_unmap(tail, new_len - old_len);
 		return err;
 	}
 	maps[i].len += new_len - old_len;
+	return 0;
+}
+
+/* Lazy pages are moved as they are, those that are not there yet too. */
+static int move_lazily(size_t i, void *old, size_t old_len, size_t new_len,
+		       void **at)
+{
+	const struct shmi_pages how = maps[i].how;
+	int err = make_room(2);
+
+	if (!err)
+		err = shmi_os_remap(old, old_len, new_len, true, at);
+	if (err)
+		return err;
+	cut_out(i, (uintptr_t)old, old_len);
+	insert((uintptr_t)*at, new_len, &how);
 	return 0;
 }
 
@@ -287,6 +303,8 @@ static int remap(size_t i, void *old, size_t old_len, size_t new_len,
 		return err;
 	}
 	err = grow_in_place(i, old, old_len, new_len);
+	if (err && may_move && !maps[i].how.populate)
+		err = move_lazily(i, old, old_len, new_len, at);
 	if (err && may_move)
 		err = move(i, old, old_len, new_len, NULL, at);
 	return err;

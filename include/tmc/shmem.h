@@ -62,7 +62,7 @@ TMC_API unsigned int tmc_shmem_version(void);
  *               end, no free place for an automatic address), RLIMIT_AS,
  *               RLIMIT_FSIZE or the file system has no place for it
  *   ENODEV      no hugetlbfs mount of that page size that we can write to
- *   EACCES, EDQUOT, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT,
+ *   EACCES, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT,
  *   ENOTDIR, EPERM, EROFS, EIO  as for open(2) and link(2)
  *   EOPNOTSUPP, ENOLCK  the file system has no file locks
  */
