@@ -16,7 +16,7 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#define PREFERRED_POLICY 1
+#define LOWEST 0x10000u /* vm.mmap_min_addr, mostly */
 
 static_assert(SHMI_PROT_READ == PROT_READ && SHMI_PROT_WRITE == PROT_WRITE &&
 		      SHMI_PROT_EXEC == PROT_EXEC &&
@@ -44,26 +44,29 @@ static int call_mmap(void *addr, size_t len, int prot, int flags, int fd,
 }
 
 /*
- * Kernels before 4.17 and some sandboxes take NOREPLACE for a hint or refuse
- * it, and sanitizers take an address they do not like for none; so the
- * address that comes back decides.
+ * The address is a mere hint, which the kernel follows where the range is
+ * free and never replaces anything for; what comes back decides. Asking with
+ * MAP_FIXED_NOREPLACE first would kill a program under the thread sanitizer,
+ * which turns an address that it does not like into 0 and then finds that
+ * mapped; and older kernels do not know it. It only tells, where there is no
+ * second place of that size, whether the first is taken.
  */
 static int map_exactly(void *addr, size_t len, int prot, int flags, int fd,
 		       uint64_t off)
 {
+	uintptr_t top = shmi_os_address_top() - shmi_os_pagesize();
 	void *p = NULL;
 	int err;
 
-	err = call_mmap(addr, len, prot, flags | MAP_FIXED_NOREPLACE, fd, off,
-			&p);
-	if (err == -EINVAL || err == -EOPNOTSUPP || err == -ENOSYS)
-		err = call_mmap(addr, len, prot, flags, fd, off, &p);
-	if (err == -EEXIST)
-		return -EADDRINUSE;
-	if (err == -EPERM) /* below vm.mmap_min_addr */
+	if (len > top || (uintptr_t)addr > top - len ||
+	    (uintptr_t)addr < LOWEST)
 		return -ENOMEM;
+	err = call_mmap(addr, len, prot, flags, fd, off, &p);
+	if (err == -ENOMEM)
+		err = call_mmap(addr, len, prot, flags | MAP_FIXED_NOREPLACE,
+				fd, off, &p);
 	if (err)
-		return err;
+		return err == -EEXIST ? -EADDRINUSE : err;
 	if (p == addr)
 		return 0;
 	shmi_os_unmap(p, len);
