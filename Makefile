@@ -40,14 +40,15 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCH = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(EXAMPLES) $(BUILD)/shmem.pc
+all: $(A) $(SO) $(EXAMPLES)
 
 help:
 	@echo 'make            libshmem.a, libshmem.so and the examples'
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
 	@echo 'make bench      speed, as ratios to the bare system calls'
-	@echo 'make soak       long crash, kill and fuzz runs'
+	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
+	@echo 'make model fuzz the lock for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
@@ -73,11 +74,6 @@ $(SO): $(OBJS) src/libshmem.map
 		$(OBJS) -pthread
 	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
 
-$(BUILD)/shmem.pc: src/libshmem.pc.in Makefile
-	@mkdir -p $(@D)
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|' \
-		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' $< > $@
-
 $(BUILD)/examples/%: examples/%.c $(A)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
@@ -94,6 +90,7 @@ $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 		-pthread -lm
 $(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
 
+export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS)
 	$(Q)BUILD=$(BUILD) tests/support/run.sh --script tests/install/*.sh
@@ -128,8 +125,17 @@ lint:
 cross:
 	$(Q)MAKE="$(MAKE)" BUILD=$(BUILD) tests/support/cross.sh
 
-soak: need-cmocka all $(TESTS) $(AGENTS)
-	$(Q)BUILD=$(BUILD) tests/support/soak.sh
+# Every instruction, thousands of kills, ten million forged files: hours.
+soak: need-cmocka all $(TESTS) $(AGENTS) model
+	$(Q)SOAK=1 TEST_TIMEOUT=7200 BUILD=$(BUILD) tests/support/run.sh \
+		$(filter $(BUILD)/tests/crash/%,$(TESTS))
+	$(Q)BUILD=$(BUILD) tests/fuzz/run.sh 10000000x
+
+model:
+	$(Q)tests/model/run.sh
+
+fuzz:
+	$(Q)BUILD=$(BUILD) tests/fuzz/run.sh
 
 DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck man-db groff python3 spin \
@@ -150,7 +156,10 @@ install: all
 	$(INSTALL) -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libshmem.so.$(VERSION)
 	ln -sf libshmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libshmem.so
-	$(INSTALL) -m 644 $(BUILD)/shmem.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|' \
+		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' \
+		src/libshmem.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
 	for m in $(MANS); do s=$${m##*.}; \
 		$(INSTALL) -d $(DESTDIR)$(MANDIR)/man$$s; \
 		$(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s; done
@@ -166,7 +175,7 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check demo bench asan tsan clang coverage lint cross soak deps \
+.PHONY: all help check demo bench asan tsan clang coverage lint cross soak model fuzz deps \
 	deps-all need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -141,6 +141,6 @@ void shmi_os_robust_clear(struct shmi_robust *r);
 
 /* Threads. Cancellation is off between these two. */
 int shmi_os_cancel_off(void);
-void shmi_os_cancel_restore(int state);
+void shmi_os_cancel_restore(int was);
 
 #endif

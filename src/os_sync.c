@@ -2,6 +2,7 @@
 /* os_sync.c - file ranges, futexes, and the thread's robust list */
 #include "os.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -134,15 +135,26 @@ void shmi_os_robust_clear(struct shmi_robust *r)
 	*pending = NULL;
 }
 
+/*
+ * The type as well: glibc's signal for an asynchronous cancellation may be
+ * under way when the state changes, and its handler goes by the type.
+ */
 int shmi_os_cancel_off(void)
 {
-	int state;
+	int state, type;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	return state;
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	return type << 1 | state;
 }
 
-void shmi_os_cancel_restore(int state)
+void shmi_os_cancel_restore(int was)
 {
-	pthread_setcancelstate(state, NULL);
+	int unused;
+
+	pthread_setcanceltype(was >> 1, &unused);
+	pthread_setcancelstate(was & 1, &unused);
 }
+
+static_assert((PTHREAD_CANCEL_DISABLE | PTHREAD_CANCEL_ENABLE) == 1,
+	      "the state is one bit");
