@@ -6,17 +6,18 @@
  * held for short: over list changes, open(2), and mmap and munmap, never while
  * waiting for another process.
  *
- * Fork. The child inherits mappings and descriptors, and with the descriptors
- * the parent's open file descriptions, to which the parent's file locks belong
- * (users.h). If the child kept them, the parent's death would not be seen. So
- * in the child, before fork returns, each arena's file is opened anew through
- * /proc, a slot of the child's own is taken, and the new description replaces
- * the old under the same number. While that happens the parent's description
- * is still held by the child, so nobody can find the arena unused. Where the
- * file may not be opened anew the child becomes a guest (users.h).
+ * Fork. The child inherits descriptors and mappings, and with each of them a
+ * hold on the parent's open file description, to which the parent's file locks
+ * belong (users.h). If the child kept one, the parent's death would not be
+ * seen. So in the child, before fork returns, each arena's file is opened anew
+ * through /proc, a slot of the child's own is taken, new mappings replace the
+ * old in place, and the new description the old one under the same number.
+ * Until then the child holds the parent's, so nobody can find the arena
+ * unused. What another thread was just opening is closed and unmapped. Where
+ * the file may not be opened anew the child becomes a guest (users.h).
  *
  * The registry's mutex is taken before the fork and given back after it, so
- * the child finds the list whole. What another thread of the parent was doing
+ * the child finds the lists whole. What another thread of the parent was doing
  * with the arena's lock is the parent's; the child's mutex is made anew.
  */
 #include "arena.h"
@@ -49,6 +50,55 @@ static void after_fork_in_parent(void)
 	pthread_mutex_unlock(&registry);
 }
 
+/* ----- mappings ----- */
+
+static void advise(struct shmi_arena *a)
+{
+	char *base = shmi_arena_base(a);
+
+	/* Else a core dump writes all of it, once the file has no name. */
+	shmi_os_advise_nodump(base, a->c.maxsize);
+	if (a->c.flags & LAYOUT_THP)
+		shmi_os_advise_thp(base, a->c.maxsize);
+}
+
+static int map_bytes(struct shmi_arena *a, int fd, int hugefd, bool rw,
+		     bool over_own)
+{
+	bool huge = shmi_header_huge(&a->c);
+
+	return shmi_os_map_data(huge ? hugefd : fd, shmi_header_data_off(&a->c),
+				shmi_arena_base(a), a->c.maxsize, rw, huge,
+				over_own);
+}
+
+/*
+ * New mappings replace our own in one step each, so that other threads, which
+ * read through them, notice nothing.
+ */
+static int map_over(struct shmi_arena *a, int fd, int hugefd, bool rw)
+{
+	int err = map_bytes(a, fd, hugefd, rw, true);
+
+	if (!err)
+		err = shmi_os_map_data(fd, 0, a->lock.h, LAYOUT_HDR_LEN, rw,
+				       false, true);
+	advise(a);
+	return err;
+}
+
+static void unmap_all(struct shmi_arena *a)
+{
+	if (!a->lock.h)
+		return;
+	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
+	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
+	a->lock.h = NULL;
+	pthread_mutex_destroy(&a->lock.mutex);
+}
+
+/* ----- the child of a fork ----- */
+
 static uint32_t join_as_guest(struct shmi_arena *a)
 {
 	uint32_t slot;
@@ -68,12 +118,12 @@ static void join(struct shmi_arena *a)
 	if (fd < 0) {
 		if (a->writable)
 			slot = join_as_guest(a);
-	} else if (!a->writable) {
-		shmi_users_join_reader(fd);
-		shmi_os_dup_over(fd, a->fd);
 	} else {
-		if (shmi_users_claim(fd, a->lock.h, false, &slot))
+		if (!a->writable)
+			shmi_users_join_reader(fd);
+		else if (shmi_users_claim(fd, a->lock.h, false, &slot))
 			slot = USERS_NO_SLOT;
+		map_over(a, fd, a->hugefd, a->writable);
 		shmi_os_dup_over(fd, a->fd);
 	}
 	shmi_os_close(fd);
@@ -85,9 +135,10 @@ static void after_fork_in_child(void)
 	struct shmi_arena *a;
 
 	shmi_lock_forked();
-	while (openings) {
+	for (; openings; openings = openings->next) {
+		if (openings->a)
+			unmap_all(openings->a);
 		shmi_os_close(openings->fd);
-		openings = openings->next;
 	}
 	for (a = arenas; a; a = a->next)
 		join(a);
@@ -107,6 +158,7 @@ void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
 
 	pthread_once(&once, register_fork);
 	pthread_mutex_lock(&registry);
+	o->a = NULL;
 	o->fd = get(arg);
 	if (o->fd >= 0) {
 		o->next = openings;
@@ -115,21 +167,62 @@ void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
 	pthread_mutex_unlock(&registry);
 }
 
-void shmi_arena_end(struct shmi_opening *o, bool keep)
+/* Under the registry's lock. */
+static void forget(struct shmi_opening *o)
 {
-	struct shmi_opening **at;
+	struct shmi_opening **at = &openings;
 
-	if (o->fd < 0)
+	while (*at != o)
+		at = &(*at)->next;
+	*at = o->next;
+	o->fd = -1;
+	o->a = NULL;
+}
+
+void shmi_arena_end(struct shmi_opening *o)
+{
+	int fd = o->fd;
+
+	if (fd < 0)
 		return;
 	pthread_mutex_lock(&registry);
-	for (at = &openings; *at; at = &(*at)->next)
-		if (*at == o) {
-			*at = o->next;
-			break;
-		}
-	if (!keep)
-		shmi_os_close(o->fd);
+	forget(o);
+	shmi_os_close(fd);
 	pthread_mutex_unlock(&registry);
+}
+
+int shmi_arena_map(struct shmi_opening *o, struct shmi_arena *a)
+{
+	void *h;
+	int err;
+
+	pthread_mutex_lock(&registry);
+	err = map_bytes(a, a->fd, a->hugefd, a->writable, false);
+	if (!err) {
+		err = shmi_os_map_header(a->fd, LAYOUT_HDR_LEN, a->writable,
+					 &h);
+		if (err)
+			shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
+	}
+	if (!err) {
+		shmi_lock_init(&a->lock, h, a->fd, USERS_NO_SLOT);
+		o->a = a;
+	}
+	pthread_mutex_unlock(&registry);
+	if (!err)
+		advise(a);
+	return err;
+}
+
+void shmi_arena_drop(struct shmi_opening *o, struct shmi_arena *a)
+{
+	pthread_mutex_lock(&registry);
+	if (a->lock.h)
+		shmi_users_leave(a->lock.h, a->lock.slot);
+	unmap_all(a);
+	o->a = NULL;
+	pthread_mutex_unlock(&registry);
+	free(a);
 }
 
 /* ----- the registry ----- */
@@ -146,27 +239,10 @@ struct shmi_arena *shmi_arena_new(void)
 	return a;
 }
 
-static void unmap_all(struct shmi_arena *a)
-{
-	if (!a->lock.h)
-		return;
-	shmi_users_leave(a->lock.h, a->lock.slot);
-	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
-	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
-	pthread_mutex_destroy(&a->lock.mutex);
-}
-
-void shmi_arena_free(struct shmi_arena *a)
-{
-	unmap_all(a);
-	shmi_os_close(a->hugefd);
-	shmi_os_close(a->fd);
-	free(a);
-}
-
-void shmi_arena_register(struct shmi_arena *a)
+void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a)
 {
 	pthread_mutex_lock(&registry);
+	forget(o);
 	a->id = ++last_id;
 	a->next = arenas;
 	arenas = a;
@@ -184,7 +260,11 @@ void shmi_arena_close(struct shmi_arena *a)
 		while (*at != a)
 			at = &(*at)->next;
 		*at = a->next;
-		shmi_arena_free(a);
+		shmi_users_leave(a->lock.h, a->lock.slot);
+		unmap_all(a);
+		shmi_os_close(a->hugefd);
+		shmi_os_close(a->fd);
+		free(a);
 	}
 	pthread_mutex_unlock(&registry);
 }
@@ -238,59 +318,17 @@ struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino)
 	return get(&w);
 }
 
-/* ----- mappings ----- */
-
-int shmi_arena_map(struct shmi_arena *a)
-{
-	char *base = shmi_arena_base(a);
-	bool huge = shmi_header_huge(&a->c);
-	void *h;
-	int err;
-
-	err = shmi_os_map_data(shmi_arena_data_fd(a),
-			       shmi_header_data_off(&a->c), base, a->c.maxsize,
-			       a->writable, huge, false);
-	if (err)
-		return err;
-	err = shmi_os_map_header(a->fd, LAYOUT_HDR_LEN, a->writable, &h);
-	if (err) {
-		shmi_os_unmap(base, a->c.maxsize);
-		return err;
-	}
-	/* Else a core dump writes all of it, once the file has no name. */
-	shmi_os_advise_nodump(base, a->c.maxsize);
-	if (a->c.flags & LAYOUT_THP)
-		shmi_os_advise_thp(base, a->c.maxsize);
-	shmi_lock_init(&a->lock, h, a->fd, USERS_NO_SLOT);
-	return 0;
-}
-
 /*
- * The new mappings replace our own in one step each, so that other threads,
- * which read through them, notice nothing. If a later step fails, an earlier
- * one has only made something writable that the handle does not let write.
+ * If a later step fails, an earlier one has only made something writable that
+ * the handle does not let write.
  */
 int shmi_arena_upgrade(struct shmi_arena *a, int fd, int hugefd)
 {
-	bool huge = shmi_header_huge(&a->c);
-	int err;
+	int err = map_over(a, fd, hugefd, true);
 
-	err = shmi_os_map_data(huge ? hugefd : fd, shmi_header_data_off(&a->c),
-			       shmi_arena_base(a), a->c.maxsize, true, huge,
-			       true);
-	if (!err)
-		err = shmi_os_map_data(fd, 0, a->lock.h, LAYOUT_HDR_LEN, true,
-				       false, true);
-	if (!err && huge)
+	if (!err && hugefd >= 0)
 		err = shmi_os_dup_over(hugefd, a->hugefd);
-	if (!err)
-		err = shmi_os_dup_over(fd, a->fd);
-	if (err)
-		return err;
-	shmi_os_advise_nodump(shmi_arena_base(a), a->c.maxsize);
-	if (a->c.flags & LAYOUT_THP)
-		shmi_os_advise_thp(shmi_arena_base(a), a->c.maxsize);
-	return 0;
+	return err ? err : shmi_os_dup_over(fd, a->fd);
 }
 
 /*

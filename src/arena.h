@@ -51,28 +51,33 @@ struct shmi_arena *shmi_arena_around(const void *p);
 /* ----- for open.c and create.c ----- */
 
 /*
- * Descriptors on the way to becoming an arena, which a fork in another thread
- * would leave in the child with the file locks that they carry. They are
- * noted, and the child closes them. Both under one lock with fork: nothing is
- * opened while a fork looks at the list.
+ * An arena on the way into the registry: its file, and when it is mapped the
+ * arena. A fork in another thread leaves both in the child, which must get rid
+ * of them, since the parent's file locks last as long as either. So they are
+ * noted, and descriptor, mappings and note change together under the
+ * registry's lock, which fork takes too.
  */
 struct shmi_opening {
-	int fd;
+	int fd;		      /* -1: none */
+	struct shmi_arena *a; /* NULL: not mapped yet */
 	struct shmi_opening *next;
 };
+
+/* o->fd becomes what @get returns, a descriptor or -errno. */
 void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg);
-void shmi_arena_end(struct shmi_opening *o, bool keep);
+/* Closes o->fd, if there still is one. */
+void shmi_arena_end(struct shmi_opening *o);
 
 /* An arena that is not in the registry. */
 struct shmi_arena *shmi_arena_new(void);
-/* Unmaps, closes and frees it. @a->fd and hugefd may be -1. */
-void shmi_arena_free(struct shmi_arena *a);
-/* Puts it into the registry. */
-void shmi_arena_register(struct shmi_arena *a);
+/* Maps header and bytes as @a->c says: there, or -EADDRINUSE. */
+int shmi_arena_map(struct shmi_opening *o, struct shmi_arena *a);
+/* Undoes both, for one that does not get into the registry; keeps its fds. */
+void shmi_arena_drop(struct shmi_opening *o, struct shmi_arena *a);
+/* Puts it there. Its descriptors, one of which was o->fd, are its own now. */
+void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a);
 /* The one with this file, with one more reference. */
 struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino);
-/* Maps header and bytes as @a->c says: there, or -EADDRINUSE. */
-int shmi_arena_map(struct shmi_arena *a);
 /* Maps an arena that is open for reading for writing, too, and puts @fd and
  * @hugefd in the place of its descriptors; they stay the caller's. */
 int shmi_arena_upgrade(struct shmi_arena *a, int fd, int hugefd);

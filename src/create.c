@@ -147,7 +147,7 @@ static int make_file(struct making *m)
 	int err, tries = 0;
 
 	do {
-		shmi_arena_end(&m->o, false);
+		shmi_arena_end(&m->o);
 		m->temp[0] = '\0';
 		shmi_arena_begin(&m->o, get_file, m);
 		if (m->o.fd < 0)
@@ -203,7 +203,7 @@ static int try_map(uintptr_t addr, void *arg)
 	struct making *m = arg;
 
 	m->a->c.base = addr;
-	return shmi_arena_map(m->a);
+	return shmi_arena_map(&m->o, m->a);
 }
 
 static int map_somewhere(struct making *m)
@@ -333,18 +333,16 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 		err = publish(&m);
 	if (err)
 		goto undo;
-	shmi_arena_register(m.a);
-	shmi_arena_end(&m.o, true);
+	shmi_arena_register(&m.o, m.a);
 	*out = m.a;
 	return 0;
 
 undo:
-	m.a->fd = m.a->hugefd = -1; /* closed below */
-	shmi_arena_free(m.a);
+	shmi_arena_drop(&m.o, m.a);
 	shmi_companion_undo(&m.k);
 	if (m.temp[0])
 		shmi_os_unlink_path(m.temp);
-	shmi_arena_end(&m.o, false);
+	shmi_arena_end(&m.o);
 	/* No block for the header, no inode for the file. */
 	return err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? -ENOMEM
 								 : err;

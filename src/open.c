@@ -117,7 +117,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 /* Inside the gate: maps it, repairs it if we are alone, takes a slot. */
 static int enter(struct attempt *t, struct shmi_arena *a)
 {
-	int err = shmi_arena_map(a);
+	int err = shmi_arena_map(&t->o, a);
 
 	if (err)
 		return err;
@@ -156,12 +156,11 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 	a->hugefd = t->hugefd;
 	err = enter(t, a);
 	if (err) {
-		a->fd = a->hugefd = -1;
-		shmi_arena_free(a);
+		shmi_arena_drop(&t->o, a);
 		return err;
 	}
 	t->hugefd = -1;
-	shmi_arena_register(a);
+	shmi_arena_register(&t->o, a);
 	*out = a;
 	return 0;
 }
@@ -175,13 +174,12 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	struct layout_const c;
 	struct shmi_stat st;
 	struct shmi_arena *a;
-	bool kept = false;
-	int err = read_constants(t->o.fd, &st, &c);
+	int fd = t->o.fd, err = read_constants(fd, &st, &c);
 
 	if (!err)
 		err = find_companion(t, &c, st.ino);
 	if (!err && !t->guest)
-		err = shmi_users_enter(t->o.fd, t->rw, &t->alone);
+		err = shmi_users_enter(fd, t->rw, &t->alone);
 	if (err)
 		goto undo_open;
 	a = shmi_arena_find_file(st.dev, st.ino);
@@ -193,13 +191,12 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 			*out = a;
 	} else {
 		err = open_new(t, &st, &c, out);
-		kept = !err;
 	}
 	if (!t->guest)
-		shmi_users_let_in(t->o.fd, t->rw, t->alone);
+		shmi_users_let_in(fd, t->rw, t->alone);
 undo_open:
 	shmi_os_close(t->hugefd);
-	shmi_arena_end(&t->o, kept);
+	shmi_arena_end(&t->o);
 	return err;
 }
 
