@@ -1,0 +1,64 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# run.sh - runs tests and counts. run.sh PROGRAM... or --script SCRIPT...
+#
+# A program is one with cmocka; a script is one test, 77 says skipped. Each
+# has 120 seconds (TEST_TIMEOUT), for the sanitizers' sake. What a failed one
+# printed is shown. The last line is `N passed, N failed, N skipped`.
+
+scripts=
+[ "$1" = --script ] && scripts=y && shift
+out=$(mktemp) || exit 1
+trap 'rm -f "$out"' EXIT
+trap 'exit 130' INT HUP TERM
+passed=0 failed=0 skipped=0 names=
+
+# Sum of the numbers in cmocka's lines "[ $1 ] N test(s)".
+count() {
+	sed -n "s/^\[ *$1 *\] \([0-9][0-9]*\) test(s).*/\1/p" "$out" |
+		{ n=0; while read -r i; do n=$((n + i)); done; echo $n; }
+}
+
+judge_program() {
+	p=$(count PASSED) f=$(count FAILED) s=$(count SKIPPED)
+	# Died, or a fixture failed: something that no test's line tells.
+	[ "$1" = 0 ] || [ "$f" != 0 ] || f=1
+	[ "$s" = 0 ] || names="$names
+$(sed -n 's/^\[ *SKIPPED *\] \([A-Za-z_][A-Za-z0-9_]*\)$/\1/p' "$out" |
+	sort -u | sed "s|^|    $2: |")"
+}
+
+judge_script() {
+	p=0 f=0 s=0
+	case $1 in
+	0) p=1 ;;
+	77) s=1 names="$names
+    $2: $(tail -n 1 "$out")" ;;
+	*) f=1 ;;
+	esac
+}
+
+for t; do
+	name=$(basename "$t")
+	# In our process group: an interrupt reaches the test itself.
+	timeout --foreground -k 5 "${TEST_TIMEOUT:-120}" \
+		${scripts:+sh} "$t" >"$out" 2>&1 </dev/null
+	rc=$?
+	if [ -n "$scripts" ]; then
+		judge_script $rc "$name"
+	else
+		judge_program $rc "$name"
+	fi
+	if [ "$f" != 0 ]; then
+		echo "---- $t (exit $rc):"
+		cat "$out"
+		[ $rc != 124 ] || echo "timed out"
+	fi
+	printf '%-32s %3d passed %3d failed %3d skipped\n' \
+		"$name" "$p" "$f" "$s"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done
+[ -z "$names" ] || echo "skipped:$names"
+[ $((passed + failed)) != 0 ] || echo "no test ran"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ] && [ $passed != 0 ]
