@@ -10,8 +10,8 @@
  * waits there.
  *
  *	take	mutex; slot word = my thread id; announce it; CAS lock 0 -> me
- *	release	lock = 0; if slot word has WAITERS: wake, clear it; withdraw
- *	wait	file lock QUEUE; then, first in line: set WAITERS in the
+ *	release	lock = 0; if slot word has WAITERS: slot word = 0, wake;
+ *withdraw wait	file lock QUEUE; then, first in line: set WAITERS in the
  *		*owner's* slot word, look at the lock again, futex-wait there
  *	death	lock names a slot whose word says OWNER_DIED, or whose file
  *		lock nobody holds: CAS lock dead -> me; repair
@@ -249,18 +249,30 @@ int shmi_lock_take(struct shmi_lock *l)
 }
 
 /*
- * Dying before the store: an owner that died. After it: the lock is free, and
- * the kernel wakes the waiter for us, as the word still has our id and
- * WAITERS; that is why the wake comes before WAITERS is cleared.
+ * What stands in our word before we wake: nothing that a waiter who comes
+ * late could go to sleep on, and no owner. At the death of a thread the kernel
+ * wakes one who waits at the announced word if that has no owner, so the gap
+ * between this store and the wake is covered. (The other order loses a waiter
+ * that sleeps after the wake; our id without WAITERS loses one at our death.)
+ * A guest's word must not be 0, which is a free slot; kernels before 6.2 do
+ * not cover the gap for it.
  */
+static uint32_t no_owner(const struct shmi_lock *l)
+{
+	return l->slot < LAYOUT_GUESTS ? FUTEX_OWNER_DIED : 0;
+}
+
+/* Dying before set_owner(): an owner that died. After it: the lock is free, and
+ * the kernel wakes the waiter for us, by WAITERS or by the word's 0. */
 static void release(struct shmi_lock *l, uint32_t owner)
 {
 	_Atomic uint32_t *mine = &l->h->slot[l->slot];
 
 	set_owner(l, owner);
 	if (atomic_load_explicit(mine, memory_order_seq_cst) & FUTEX_WAITERS) {
+		/* relaxed: the system call orders it for waiters */
+		atomic_store_explicit(mine, no_owner(l), memory_order_relaxed);
 		shmi_os_futex_wake(mine);
-		atomic_store_explicit(mine, me.tid, memory_order_relaxed);
 	}
 	take_off(l);
 }

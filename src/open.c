@@ -105,11 +105,15 @@ static int share(struct attempt *t, struct shmi_arena *a)
 	if (!t->rw || a->writable)
 		return 0;
 	err = shmi_arena_upgrade(a, t->o.fd, t->hugefd);
-	if (!err && t->alone)
+	if (err)
+		return err;
+	if (t->alone)
 		err = put_right(a);
 	if (!err)
 		err = take_slot(t, a);
-	if (!err)
+	if (err)
+		shmi_users_step_down(t->o.fd);
+	else
 		a->writable = true;
 	return err;
 }

@@ -170,9 +170,12 @@ int shmi_page_map(const struct shmi_pages *how, void *addr, size_t len,
 static int inside(uintptr_t addr, size_t *len, size_t *index)
 {
 	size_t i = find(addr);
-	const struct map *m = maps + i;
+	const struct map *m;
 
-	if (i == used || addr < m->start || (addr & (m->how.pagesize - 1)) ||
+	if (i == used)
+		return -EINVAL;
+	m = &maps[i];
+	if (addr < m->start || (addr & (m->how.pagesize - 1)) ||
 	    round_up(len, m->how.pagesize) || *len > m->len - (addr - m->start))
 		return -EINVAL;
 	*index = i;

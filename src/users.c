@@ -103,6 +103,12 @@ void shmi_users_let_in(int fd, bool writer, bool alone)
 		shmi_os_range(fd, SHMI_UNLOCK, GATE, 1, false);
 }
 
+void shmi_users_step_down(int fd)
+{
+	shmi_users_join_reader(fd);
+	shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
+}
+
 int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
 {
 	uint32_t tid = shmi_os_tid(), i;

@@ -50,7 +50,10 @@ int shmi_users_join_reader(int fd);
 /* Opens the gate again. */
 void shmi_users_let_in(int fd, bool writer, bool alone);
 
-/* The same for a guest, who cannot pass the gate. 0 or -EUSERS. */
+/* Instead of a claim that did not work out: a reader, out of the gate. */
+void shmi_users_step_down(int fd);
+
+/* A slot for a guest, who cannot pass the gate. 0 or -EUSERS. */
 int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot);
 
 /* Before the description is closed. */

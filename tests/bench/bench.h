@@ -26,7 +26,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "box.h"
 
 #define KIB (1UL << 10)
 #define MIB (1UL << 20)
@@ -66,7 +70,8 @@ struct rules {
 
 /* argv[1]: rows whose names do not contain it are not run. */
 static const char *bench_only;
-static int bench_over; /* rows over their target */
+static int bench_over;	      /* rows over their target */
+static double bench_deadline; /* by now_ns(): no round starts after it */
 
 static inline double clock_ns(clockid_t which)
 {
@@ -108,6 +113,28 @@ static inline uint64_t bench_random(void)
 	x ^= x >> 7;
 	x ^= x << 17;
 	return x;
+}
+
+/* Where all files are. @seconds: what is not done then is left out. 0, -1. */
+static inline int bench_begin(int argc, char **argv, double seconds)
+{
+	bench_only = argc > 1 ? argv[1] : NULL;
+	bench_deadline = now_ns() + seconds * 1e9;
+	if (box_open()) {
+		perror(argv[0]);
+		return -1;
+	}
+	/* If we may: before what else wants the processors. */
+	setpriority(PRIO_PROCESS, 0, -20);
+	return 0;
+}
+
+static inline int bench_end(void)
+{
+	box_close();
+	if (bench_over)
+		printf("%d over\n", bench_over);
+	return 0;
 }
 
 /* ----- figures ----- */
@@ -317,6 +344,18 @@ static inline int bench_round(struct contender *c, size_t n, long round,
 	return 0;
 }
 
+static inline int enough(const struct rules *rules, double start, long round)
+{
+	double now = now_ns(), spent = (now - start) / 1e9;
+
+	if (round >= (long)rules->max_rounds)
+		return 1;
+	if (round >= (long)rules->min_rounds && spent > rules->budget)
+		return 1;
+	return (round >= 3 && spent > 2 * rules->budget) ||
+	       now > bench_deadline;
+}
+
 /*
  * Runs a row's rounds. Index of the fastest contender but the first, or -1
  * with a line that says what failed.
@@ -328,20 +367,14 @@ static inline int bench_contest(const char *name, struct contender *c, size_t n,
 	const char *failed;
 	char why[256];
 	long round = -(long)rules->warmups;
-	size_t i, best = 1;
+	size_t i, r, best = 1;
 
 	for (i = 0; i < n; i++) {
 		c[i].dropped = 0;
-		for (size_t r = 0; r < BENCH_ROUNDS; r++)
+		for (r = 0; r < BENCH_ROUNDS; r++)
 			c[i].v[r] = c[i].wall[r] = NAN;
 	}
-	for (; round < (long)rules->max_rounds; round++) {
-		double spent = (now_ns() - start) / 1e9;
-
-		if (spent > rules->budget && round >= (long)rules->min_rounds)
-			break;
-		if (spent > 2 * rules->budget && round >= 3)
-			break;
+	for (; !enough(rules, start, round); round++) {
 		if (bench_round(c, n, round, &failed)) {
 			snprintf(why, sizeof(why), "%s: %s", failed,
 				 strerror(errno));
@@ -350,6 +383,10 @@ static inline int bench_contest(const char *name, struct contender *c, size_t n,
 		}
 		if (round == 2)
 			drop_hopeless(c, n, 3);
+	}
+	if (round < 1) {
+		bench_left_out(name, "no time left, the machine is busy");
+		return -1;
 	}
 	for (i = 0; i < n; i++)
 		sort_rounds(&c[i], (size_t)round);

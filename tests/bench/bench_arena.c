@@ -6,14 +6,12 @@
  */
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/resource.h>
 #include <sys/vfs.h>
 
 #include <shmem.h>
 
 #include "bare.h"
 #include "bench.h"
-#include "box.h"
 #include "peer.h"
 
 #define TMPFS_KIND 0x01021994
@@ -153,7 +151,7 @@ static void bench_reserve(void)
 		    { "reserve 1 GiB", GIB },
 		    { "reserve 1 TiB", TIB },
 		    { "reserve 32 TiB", 32 * TIB } };
-	const struct rules rules = { 5, 150, 150, 0 };
+	const struct rules rules = { 5, 150, 150, 4 };
 	struct reserve r = { box_path("reserve"), box_path(""), NULL, 0 };
 	double least = INFINITY, most = 0;
 	size_t i;
@@ -241,7 +239,7 @@ static int holder(struct peer *self, void *arg)
 
 static void open_row(const char *name, struct opening *o)
 {
-	const struct rules rules = { 5, 200, 200, 0 };
+	const struct rules rules = { 5, 200, 200, 4 };
 
 	if (!bench_wanted(name))
 		return;
@@ -350,7 +348,7 @@ static double run_steps_bare(void *arg)
 
 static void step_row(const char *name, struct stepper *s)
 {
-	const struct rules rules = { 5, 100, 100, 0 };
+	const struct rules rules = { 5, 100, 100, 4 };
 
 	if (!bench_wanted(name))
 		return;
@@ -413,7 +411,7 @@ struct worker {
  * comes later, also that one has to wait for the other, is the lock's doing.
  */
 #define LATE 0.1
-#define TRIES 20
+#define TRIES 5
 
 struct pair {
 	struct peer peer[WORKERS];
@@ -425,8 +423,7 @@ struct pair {
 };
 
 /*
- * A processor for each, or the kernel has both take turns on one, and before
- * all others who want it. Without the right to that it must do without.
+ * A processor for each, or the kernel has both take turns on one.
  */
 static void have_processor(int index)
 {
@@ -434,7 +431,6 @@ static void have_processor(int index)
 	size_t cpu;
 	int nth = 0;
 
-	setpriority(PRIO_PROCESS, 0, -20);
 	if (sched_getaffinity(0, sizeof(all), &all))
 		return;
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
@@ -580,11 +576,8 @@ int main(int argc, char **argv)
 {
 	struct statfs fs = { 0 };
 
-	bench_only = argc > 1 ? argv[1] : NULL;
-	if (box_open()) {
-		perror("bench_arena");
+	if (bench_begin(argc, argv, 30))
 		return 1;
-	}
 	statfs(box_path(""), &fs);
 	if (fs.f_type != TMPFS_KIND)
 		puts("No right to mount a tmpfs: figures are of another file "
@@ -596,6 +589,5 @@ int main(int argc, char **argv)
 	bench_heading("two processes (ours), one (bare)");
 	pair_row("grow by one page at once, lazy", 40000, 0);
 	pair_row("grow by one page at once, populate", 10000, 1);
-	box_close();
-	return 0;
+	return bench_end();
 }

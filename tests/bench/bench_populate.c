@@ -11,11 +11,12 @@
  * much memory as it needs has been taken and given back, outside the clock;
  * rounds that come first are thrown away, and the order changes (bench.h).
  */
+#include <sys/file.h>
+
 #include <shmem.h>
 
 #include "bare.h"
 #include "bench.h"
-#include "box.h"
 
 #define HUGE (2 * MIB)
 
@@ -231,6 +232,24 @@ static void transparent_pages(void)
 		rows(&k, 10);
 }
 
+/*
+ * Whether no other test run has the pool; box_pool() waits for it without end.
+ * Asks again for as long as there is time, and gives the answer back at once.
+ */
+static int pool_is_free(void)
+{
+	const struct timespec pause = { .tv_nsec = 100000000 };
+	int fd = open("/sys/kernel/mm/hugepages", O_RDONLY | O_CLOEXEC), taken;
+
+	if (fd < 0)
+		return 0;
+	while ((taken = flock(fd, LOCK_EX | LOCK_NB)) &&
+	       now_ns() < bench_deadline)
+		nanosleep(&pause, NULL);
+	close(fd);
+	return !taken;
+}
+
 static void huge_pages(void)
 {
 	struct kind k = { .big = "1 GiB, hugetlb",
@@ -247,6 +266,8 @@ static void huge_pages(void)
 		bench_left_out(k.big, "no 2 MiB pages");
 	else if (box_hugetlbfs("huge", HUGE, ""))
 		bench_left_out(k.big, "cannot mount a hugetlbfs");
+	else if (!pool_is_free())
+		bench_left_out(k.big, "another run has the huge pages");
 	else if (box_pool(HUGE, npages) < npages)
 		bench_left_out(k.big, "pool cannot be raised");
 	else
@@ -256,11 +277,8 @@ static void huge_pages(void)
 
 int main(int argc, char **argv)
 {
-	bench_only = argc > 1 ? argv[1] : NULL;
-	if (box_open()) {
-		perror("bench_populate");
+	if (bench_begin(argc, argv, 80))
 		return 1;
-	}
 	bench_heading("populate, against the fastest way");
 	if (available_memory() < GIB + GIB / 2) {
 		bench_left_out("1 GiB, all kinds", "memory");
@@ -269,6 +287,5 @@ int main(int argc, char **argv)
 		transparent_pages();
 		huge_pages();
 	}
-	box_close();
-	return 0;
+	return bench_end();
 }

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -94,8 +95,12 @@ static void pool_raise(size_t pagesize, size_t npages)
 
 	if (pool.lock < 0) {
 		pool.lock = open(POOLS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (pool.lock < 0 || flock(pool.lock, LOCK_EX))
+		/* The parent's death interrupts the wait. */
+		if (pool.lock < 0 || flock(pool.lock, LOCK_EX)) {
+			close(pool.lock);
+			pool.lock = -1;
 			return;
+		}
 	}
 	nr = guard_pool_read(pagesize, "nr_hugepages");
 	for (i = 0; i < 7 && pool.pagesize[i]; i++)
@@ -153,15 +158,24 @@ static void serve(int fd, int parent)
 	}
 }
 
+static void wake_up(int sig)
+{
+	(void)sig;
+}
+
 static void be_guardian(int fd, int parent, const char *dir)
 {
+	struct sigaction wake = { .sa_handler = wake_up };
 	sigset_t all;
 	int null = open("/dev/null", O_RDWR);
 	int i;
 
 	setsid();
+	sigaction(SIGUSR1, &wake, NULL);
 	sigfillset(&all);
+	sigdelset(&all, SIGUSR1);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGUSR1);
 	for (i = 0; i < 3; i++)
 		dup2(null, i);
 	for (i = 3; i < 256; i++)
