@@ -32,6 +32,7 @@
 #include <string.h>
 
 #define MODE 0600u
+#define TRIES 1000
 #define LOCK_BYTE ((uint64_t)1 << 62)
 
 static void final_name(char name[96], const struct layout_const *c,
@@ -172,34 +173,64 @@ static int make_here(int dirfd, void *arg)
 	return 1;
 }
 
-int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
-			uint64_t key, const char *path)
+/* Another create of the same place may have taken a named one for a left-over
+ * before our lock was on it. Afterwards it cannot. */
+static int still_there(const struct shmi_companion *k)
+{
+	struct shmi_stat st;
+	int fd, err;
+
+	if (!k->name[0])
+		return 0;
+	fd = shmi_os_openat(k->dirfd, k->name, false);
+	if (fd < 0)
+		return fd;
+	err = shmi_os_fstat(fd, &st);
+	shmi_os_close(fd);
+	return err || st.ino == k->ino ? err : -ENOENT;
+}
+
+static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 {
 	struct making m = { k, -ENODEV };
-	struct left_over l = { -1, path, "" };
 	struct shmi_stat st;
 	int err;
 
 	k->fd = k->dirfd = -1;
 	k->name[0] = '\0';
-	k->key = key;
 	err = each_mount(pagesize, make_here, &m);
 	if (err < 0 && err != -ENOENT)
 		return err;
 	if (err != 1) /* what cannot be written to is no mount for us */
 		return m.err == -EMFILE || m.err == -ENFILE ? m.err : -ENODEV;
-	l.dirfd = k->dirfd;
-	snprintf(l.suffix, sizeof(l.suffix), ".%016" PRIx64, key);
 	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false);
 	if (!err)
 		err = shmi_os_fstat(k->fd, &st);
-	if (!err)
+	if (!err) {
+		k->ino = st.ino;
 		err = shmi_os_fchmod(k->fd, MODE);
-	if (err) {
-		shmi_companion_undo(k);
-		return err;
 	}
-	k->ino = st.ino;
+	if (!err)
+		err = still_there(k);
+	if (err)
+		shmi_companion_undo(k);
+	return err;
+}
+
+int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
+			uint64_t key, const char *path)
+{
+	struct left_over l = { -1, path, "" };
+	int err, tries = 0;
+
+	k->key = key;
+	do {
+		err = make_locked(k, pagesize);
+	} while (err == -ENOENT && ++tries < TRIES);
+	if (err)
+		return err;
+	l.dirfd = k->dirfd;
+	snprintf(l.suffix, sizeof(l.suffix), ".%016" PRIx64, key);
 	shmi_os_names(k->dirfd, remove_left_over, &l);
 	return 0;
 }

@@ -10,12 +10,14 @@
  * With "top" the first power of two above user space (47 bits on x86-64, 39
  * to 48 on arm64, 38 and up on riscv):
  *
- *	main	[1/2, 5/8) of top: 0x4000_0000_0000 to 0x5000_0000_0000.
- *Programs are loaded from 2/3 on, mmap works downwards from the top, Go and the
- *JVM and mimalloc stay below 1/4. high	[0.6640625, 0.666656) of top, 340 GiB:
- *0x5500_0000_0000 to 0x5555_0000_0000. The only part that the thread sanitizer
- *lets a program have too; used when nothing in the main part is to be had. wide
- *[1/4, 5/8) of top, for what is too large for the main part.
+ *	main	[1/2, 5/8) of top: 0x4000_0000_0000 to 0x5000_0000_0000. Programs
+ *		are loaded from 2/3 on, mmap works downwards from the top; Go,
+ *		the JVM and mimalloc stay below 1/4.
+ *	high	[0.6640625, 0.666656) of top, 340 GiB: 0x5500_0000_0000 to
+ *		0x5555_0000_0000. The only part that the thread sanitizer lets
+ *		a program have, too; used when nothing in the main part is to
+ *		be had.
+ *	wide	[1/4, 5/8) of top, for what is too large for the main part.
  *
  * TMC_SHMEM_ZONE=START-END (hexadecimal) replaces all of them.
  *

@@ -304,10 +304,16 @@ static inline void shuffle(size_t *order, size_t n)
 	}
 }
 
-/* A way that at its best takes this much more than the best has lost. */
-#define HOPELESS 1.15
+/*
+ * A way that at its best takes this much more than the best has lost: after
+ * the first round, and after the third.
+ */
+#define HOPELESS_FIRST 3.0
+#define HOPELESS_THIRD 1.15
+
 static inline void drop_hopeless(struct contender *c, size_t n, size_t rounds)
 {
+	double limit = rounds < 3 ? HOPELESS_FIRST : HOPELESS_THIRD;
 	double best = INFINITY;
 	size_t i;
 
@@ -316,7 +322,8 @@ static inline void drop_hopeless(struct contender *c, size_t n, size_t rounds)
 		best = fmin(best, c[i].sorted[0]);
 	}
 	for (i = 1; i < n; i++)
-		c[i].dropped = c[i].sorted[0] > HOPELESS * best;
+		if (c[i].sorted[0] > limit * best)
+			c[i].dropped = 1;
 }
 
 /* One round; @round below 0: thrown away. 0, or -1 with errno and @failed. */
@@ -381,8 +388,8 @@ static inline int bench_contest(const char *name, struct contender *c, size_t n,
 			bench_left_out(name, why);
 			return -1;
 		}
-		if (round == 2)
-			drop_hopeless(c, n, 3);
+		if (round == 0 || round == 2)
+			drop_hopeless(c, n, (size_t)round + 1);
 	}
 	if (round < 1) {
 		bench_left_out(name, "no time left, the machine is busy");

@@ -33,13 +33,13 @@ enum actor_order {
 	ACTOR_GROW,
 	ACTOR_SHRINK, /* the page it grew last */
 	ACTOR_SIZE,
-	ACTOR_GET, /* the root pointer */
-	ACTOR_SET, /* the same */
-	ACTOR_CPU, /* microseconds that it has used in its last grow */
-	ACTOR_UNMARK, /* the kernel will not mark its lock when it dies */
-	ACTOR_OPEN, /* the arena "other" */
+	ACTOR_GET,	/* the root pointer */
+	ACTOR_SET,	/* the same */
+	ACTOR_CPU,	/* microseconds that it has used in its last grow */
+	ACTOR_UNMARK,	/* the kernel will not mark its lock when it dies */
+	ACTOR_OPEN,	/* the arena "other" */
 	ACTOR_BIG_GROW, /* by 8 MiB, prefaulted */
-	ACTOR_SURPLUS, /* bytes of the file that are in no page */
+	ACTOR_SURPLUS,	/* bytes of the file that are in no page */
 };
 #define ACTOR_NOT UINT64_MAX
 

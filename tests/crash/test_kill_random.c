@@ -32,10 +32,10 @@
 #define PROCESSES 4
 #define THREADS 3
 #define RANGES 5
-#define KILLS_EACH 120	     /* of a round, which has an arena of its own */
+#define KILLS_EACH 120 /* of a round, which has an arena of its own */
 #define LIVES (PROCESSES + KILLS_EACH)
-#define CALLS_PER_KILL 100   /* of all threads together, about */
-#define BIG_PAGES 1030	     /* more than 4 MiB of small pages */
+#define CALLS_PER_KILL 100 /* of all threads together, about */
+#define BIG_PAGES 1030	   /* more than 4 MiB of small pages */
 #define HUGE_PAGE (2 * MIB)
 #define HUGE_POOL 48
 #define HANGS_S 60
@@ -57,8 +57,8 @@ struct book {
 struct round {
 	const char *path;
 	size_t page;
-	int pace;	/* a pipe: bytes from the threads, now and then, */
-	int killer;	/* and its other end */
+	int pace;   /* a pipe: bytes from the threads, now and then, */
+	int killer; /* and its other end */
 	unsigned int huge;
 	uint64_t seed;
 	struct book *books; /* [LIVES][THREADS] */
@@ -125,8 +125,7 @@ static int is_filled(const char *at, const struct range *g)
 	for (i = 0; i < g->len; i += 4096) {
 		uint64_t w[2] = { g->stamp + i, ~(g->stamp + i) };
 
-		if (memcmp(at + i, &w[0], 8) ||
-		    memcmp(at + i + 4000, &w[1], 8))
+		if (memcmp(at + i, &w[0], 8) || memcmp(at + i + 4000, &w[1], 8))
 			return 0;
 	}
 	return 1;
@@ -193,8 +192,7 @@ static int do_open(struct actor *a)
 	note_time(a->book, t0);
 	PEER_CHECK(shm);
 	PEER_CHECK(tmc_shmem_address(shm) == base_of(a));
-	PEER_CHECK(tmc_shmem_current_size(shm) <=
-		   tmc_shmem_maximum_size(shm));
+	PEER_CHECK(tmc_shmem_current_size(shm) <= tmc_shmem_maximum_size(shm));
 	tmc_shmem_close(shm);
 	return 0;
 }
@@ -283,8 +281,8 @@ static int live(struct peer *self, void *arg)
 			.life = l,
 			.book = &l->r->books[l->nth * THREADS +
 					     (unsigned int)i],
-			.rng = l->r->seed + l->nth * THREADS +
-			       (unsigned int)i + 1,
+			.rng = l->r->seed + l->nth * THREADS + (unsigned int)i +
+			       1,
 		};
 		PEER_CHECK(pthread_create(&actor[i].thread, NULL, actor_thread,
 					  &actor[i]) == 0);

@@ -30,8 +30,8 @@ enum { FORK = 100, EXEC };
 
 struct troubled {
 	const char *path;
-	int grower[2];	/* sockets; [1] is the thread's */
-	int child[2];	/* [1] is the forked child's */
+	int grower[2]; /* sockets; [1] is the thread's */
+	int child[2];  /* [1] is the forked child's */
 	tmc_shmem_t *shm;
 };
 

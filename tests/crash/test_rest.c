@@ -174,14 +174,22 @@ static void a_copy_of_an_arena_with_a_lock_owner_opens(void **state)
 static uint64_t evil(uint64_t *r)
 {
 	static const uint64_t values[] = {
-		0,		    1,
-		4096,		    PAGES * 4096,
-		64 * MIB,	    64 * MIB + 4096,
-		UINT64_MAX,	    (uint64_t)INT64_MAX,
-		(uint64_t)INT64_MIN, 0xffff,
-		LAYOUT_GUESTS + 1,  0x40000000,
-		0xc0000000,	    0x80000000,
-		(uint64_t)-4096,    LAYOUT_SLOTS,
+		0,
+		1,
+		4096,
+		PAGES * 4096,
+		64 * MIB,
+		64 * MIB + 4096,
+		UINT64_MAX,
+		(uint64_t)INT64_MAX,
+		(uint64_t)INT64_MIN,
+		0xffff,
+		LAYOUT_GUESTS + 1,
+		0x40000000,
+		0xc0000000,
+		0x80000000,
+		(uint64_t)-4096,
+		LAYOUT_SLOTS,
 	};
 	uint64_t w = random_word(r);
 
@@ -245,8 +253,7 @@ static int open_forged(struct peer *self, void *arg)
 			PEER_CHECK(!shm && errno == EINVAL);
 			refused++;
 			h->size = PAGES * pagesize();
-			PEER_CHECK(pwrite(fd, h, sizeof(*h), 0) ==
-				   sizeof(*h));
+			PEER_CHECK(pwrite(fd, h, sizeof(*h), 0) == sizeof(*h));
 			shm = tmc_shmem_open(path);
 		}
 		PEER_CHECK(shm);

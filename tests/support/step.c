@@ -25,8 +25,8 @@
 
 #include "layout.h"
 
-#define AROUND 4	/* instructions on each side of a mark */
-#define BREAK_PRICE 6	/* of one passage of a breakpoint, in steps */
+#define AROUND 4      /* instructions on each side of a mark */
+#define BREAK_PRICE 6 /* of one passage of a breakpoint, in steps */
 
 void step_me(void)
 {
@@ -115,7 +115,8 @@ static long entered(pid_t tid)
 	} info;
 
 	memset(&info, 0, sizeof(info));
-	if (ptrace((enum __ptrace_request)0x420e, tid, sizeof(info), &info) <= 0)
+	if (ptrace((enum __ptrace_request)0x420e, tid, sizeof(info), &info) <=
+	    0)
 		return -1;
 	return info.op == 1 ? (long)info.nr : -1;
 }
@@ -284,8 +285,7 @@ int step_begin(pid_t pid)
 {
 	if (wait_stop(pid) != SIGTRAP)
 		return -1;
-	return ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL) ? -1
-								       : 0;
+	return ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL) ? -1 : 0;
 }
 
 pid_t step_into_fork(pid_t pid)
@@ -293,7 +293,8 @@ pid_t step_into_fork(pid_t pid)
 	unsigned long child = 0;
 
 	if (ptrace(PTRACE_SETOPTIONS, pid, NULL,
-		   PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE))
+		   PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK |
+			   PTRACE_O_TRACECLONE))
 		return -1;
 	/* The event is a trap, too. */
 	if (resume(pid, PTRACE_CONT) ||
@@ -309,7 +310,7 @@ pid_t step_into_fork(pid_t pid)
 struct shared {
 	pid_t pid;
 	int mem;
-	uint64_t at;	/* 0: not mapped */
+	uint64_t at; /* 0: not mapped */
 	char now[LAYOUT_HDR_LEN], then[LAYOUT_HDR_LEN];
 };
 
@@ -326,8 +327,7 @@ static void find_header(struct shared *s)
 	while (f && fgets(line, sizeof(line), f)) {
 		char perms[8];
 
-		if (sscanf(line, "%lx-%lx %7s %lx", &lo, &hi, perms, &off) !=
-		    4)
+		if (sscanf(line, "%lx-%lx %7s %lx", &lo, &hi, perms, &off) != 4)
 			continue;
 		if (hi - lo == LAYOUT_HDR_LEN && off == 0 &&
 		    !strcmp(perms, "rw-s"))
@@ -377,7 +377,7 @@ static int count_passages(struct step_trace *t)
 	struct seen {
 		uint64_t rip;
 		uint32_t n;
-	} *seen;
+	} * seen;
 
 	while (slots < 2 * (t->n + 1))
 		slots *= 2;

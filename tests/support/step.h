@@ -21,13 +21,13 @@
 
 /* One run of a call from edge to edge. */
 struct step_trace {
-	size_t n;	/* instructions; a string instruction is one */
+	size_t n; /* instructions; a string instruction is one */
 	size_t nsyscalls;
-	size_t nstores;	/* steps that changed the arena's mapped header */
+	size_t nstores; /* steps that changed the arena's mapped header */
 	size_t room;
-	uint64_t *rip;	/* [n + 1]; of what comes next after i instructions */
-	uint32_t *nth;	/* [n + 1]; how often we have been at rip[i] before */
-	uint8_t *mark;	/* [n + 1]; STEP_SYSCALL | STEP_STORE by the last one */
+	uint64_t *rip; /* [n + 1]; of what comes next after i instructions */
+	uint32_t *nth; /* [n + 1]; how often we have been at rip[i] before */
+	uint8_t *mark; /* [n + 1]; STEP_SYSCALL | STEP_STORE by the last one */
 };
 #define STEP_SYSCALL 1
 #define STEP_STORE 2

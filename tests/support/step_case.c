@@ -33,7 +33,7 @@
 #include "step_check.h"
 
 #define WORKERS STEP_WORKERS
-#define LIMIT 30	 /* seconds */
+#define LIMIT 30 /* seconds */
 #define SMALL_MAX ((size_t)16 << 20)
 #define MANY_FAILURES 3
 
@@ -56,8 +56,7 @@ struct job {
 	pid_t stepped; /* the victim or its child */
 };
 
-static const char *const ways[] = { "alone", "beside", "waited for",
-				    "copied" };
+static const char *const ways[] = { "alone", "beside", "waited for", "copied" };
 
 static uint64_t now_ns(void)
 {
@@ -279,7 +278,7 @@ static int look_at(struct job *j, const char *path)
 	if (state == 0)
 		j->tally->old++;
 	else if (state == 2)
-		j->tally->new++;
+		j->tally->new ++;
 	return state != 0 && state != 2;
 }
 
@@ -408,8 +407,7 @@ static int make_spot(struct job *j)
 	tmc_alloc_set_pagesize(&s->alloc, s->page);
 	snprintf(name, sizeof(name), "h%u", j->worker);
 	strcpy(s->hugedir, box_path(name));
-	return unshare(CLONE_NEWNS) ||
-	       box_hugetlbfs(name, s->page, "size=24M");
+	return unshare(CLONE_NEWNS) || box_hugetlbfs(name, s->page, "size=24M");
 }
 
 static int work(struct peer *self, void *arg)
@@ -473,9 +471,9 @@ static void add(struct tally *sum, const struct tally *t)
 
 int step_case_run(const struct step_case *c, enum step_way way, size_t most)
 {
-	struct tally *tallies = mmap(NULL, sizeof(*tallies) * WORKERS,
-				     PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally *tallies =
+		mmap(NULL, sizeof(*tallies) * WORKERS, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	long ncpus = sysconf(_SC_NPROCESSORS_ONLN);
 	struct job j = { .c = c, .way = way, .most = most };
 	struct peer w[WORKERS];
@@ -486,8 +484,9 @@ int step_case_run(const struct step_case *c, enum step_way way, size_t most)
 		return -1;
 	if (getenv("SOAK"))
 		j.most = SIZE_MAX;
-	j.nworkers = ncpus < 1 ? 1 : ncpus > WORKERS ? WORKERS
-						     : (unsigned int)ncpus;
+	j.nworkers = ncpus < 1	       ? 1
+		     : ncpus > WORKERS ? WORKERS
+				       : (unsigned int)ncpus;
 	for (i = 0; i < j.nworkers; i++) {
 		j.worker = i;
 		j.tally = &tallies[i];
