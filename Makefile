@@ -92,8 +92,8 @@ $(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
 
 export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
-	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS)
-	$(Q)BUILD=$(BUILD) tests/support/run.sh --script tests/install/*.sh
+	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS) \
+		$(wildcard tests/install/*.sh)
 
 demo: $(EXAMPLES)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
@@ -116,7 +116,8 @@ clang: need-cmocka
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
 	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
-		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic"
+		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic -DWITH_GCOV" \
+		WRAP="$(WRAP),--wrap=_exit"
 	$(Q)tests/support/coverage.sh $(BUILD)/cov
 
 lint:

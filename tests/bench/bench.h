@@ -66,6 +66,7 @@ struct rules {
 	size_t min_rounds, max_rounds;
 	double budget; /* seconds after which min_rounds are enough, and twice
 			* as many after which 3 are */
+	int drop;      /* the hopeless */
 };
 
 /* argv[1]: rows whose names do not contain it are not run. */
@@ -388,7 +389,7 @@ static inline int bench_contest(const char *name, struct contender *c, size_t n,
 			bench_left_out(name, why);
 			return -1;
 		}
-		if (round == 0 || round == 2)
+		if (rules->drop && (round == 0 || round == 2))
 			drop_hopeless(c, n, (size_t)round + 1);
 	}
 	if (round < 1) {

@@ -151,7 +151,7 @@ static void bench_reserve(void)
 		    { "reserve 1 GiB", GIB },
 		    { "reserve 1 TiB", TIB },
 		    { "reserve 32 TiB", 32 * TIB } };
-	const struct rules rules = { 5, 150, 150, 4 };
+	const struct rules rules = { 5, 150, 150, 4, 0 };
 	struct reserve r = { box_path("reserve"), box_path(""), NULL, 0 };
 	double least = INFINITY, most = 0;
 	size_t i;
@@ -239,7 +239,7 @@ static int holder(struct peer *self, void *arg)
 
 static void open_row(const char *name, struct opening *o)
 {
-	const struct rules rules = { 5, 200, 200, 4 };
+	const struct rules rules = { 5, 200, 200, 4, 0 };
 
 	if (!bench_wanted(name))
 		return;
@@ -348,7 +348,7 @@ static double run_steps_bare(void *arg)
 
 static void step_row(const char *name, struct stepper *s)
 {
-	const struct rules rules = { 5, 100, 100, 4 };
+	const struct rules rules = { 5, 100, 100, 4, 0 };
 
 	if (!bench_wanted(name))
 		return;
@@ -525,7 +525,7 @@ static double run_one(void *arg)
 
 static void pair_row(const char *name, size_t total, int populate)
 {
-	const struct rules rules = { 2, 15, 60, 4 };
+	const struct rules rules = { 2, 15, 60, 4, 0 };
 	const char *path = box_path("pair");
 	struct pair p = { .total = total };
 	struct worker w[WORKERS];
@@ -576,7 +576,7 @@ int main(int argc, char **argv)
 {
 	struct statfs fs = { 0 };
 
-	if (bench_begin(argc, argv, 30))
+	if (bench_begin(argc, argv, 25))
 		return 1;
 	statfs(box_path(""), &fs);
 	if (fs.f_type != TMPFS_KIND)

@@ -133,7 +133,7 @@ static double run_way(void *arg)
 static void row(const char *name, const struct kind *k, double target,
 		double budget)
 {
-	struct rules rules = { 1, 7, 25, budget };
+	struct rules rules = { !k->warm, 7, 25, budget, 1 };
 	struct entry e[WAYS + 1];
 	size_t n = 1, i;
 	int best;
@@ -188,15 +188,14 @@ static void rows(struct kind *k, double budget)
 		bench_left_out(k->big, strerror(errno));
 		return;
 	}
+	if (k->small) {
+		k->step = k->page;
+		k->max = 256 * k->page;
+		row(k->small, k, 1.2, 5);
+	}
 	k->max = k->step = GIB;
 	k->warm = k->page == HUGE ? 0 : GIB + 64 * MIB;
 	row(k->big, k, 1.05, budget);
-	if (!k->small)
-		return;
-	k->step = k->page;
-	k->max = 256 * k->page;
-	k->warm = 0;
-	row(k->small, k, 1.2, 5);
 }
 
 static void small_pages(void)
@@ -277,7 +276,7 @@ static void huge_pages(void)
 
 int main(int argc, char **argv)
 {
-	if (bench_begin(argc, argv, 85))
+	if (bench_begin(argc, argv, 75))
 		return 1;
 	bench_heading("populate, against the fastest way");
 	if (available_memory() < GIB + GIB / 2) {

@@ -108,6 +108,36 @@ static void a_waiters_death_does_not_free_a_living_owners_lock(void **state)
 	actor_check_sound(path);
 }
 
+/*
+ * It has looked at the lock and is about to sleep when the owner lets go,
+ * wakes whoever sleeps by now, and only then takes the mark from its word.
+ */
+static void who_comes_to_sleep_during_the_wake_is_woken(void **state)
+{
+	const char *path;
+	struct peer owner, w;
+
+	(void)state;
+	need_ptrace();
+	path = actor_arena("wake");
+	actor_start(&owner, path);
+	actor_start(&w, path);
+	actor_hold(&owner, owner.pid);
+	assert_int_equal(step_seize(w.pid), 0);
+	assert_int_equal(peer_put(&w, ACTOR_GROW), 0);
+	assert_int_equal(step_to_syscall(w.pid, SYS_futex), 0);
+	assert_int_equal(step_to_syscall(owner.pid, SYS_futex), 0);
+	assert_int_equal(step_past_syscall(owner.pid), 0);
+	step_let_go(w.pid);
+	step_wait_blocked(w.pid, w.fd);
+	step_let_go(owner.pid);
+	assert_int_equal(actor_answer(&owner, PROMPT_MS), 0);
+	assert_int_equal(actor_answer(&w, PROMPT_MS), 4096);
+	actor_end(&owner);
+	actor_end(&w);
+	actor_check_sound(path);
+}
+
 /* As by the out-of-memory killer, which takes the list before the look. */
 static void a_death_that_the_kernel_did_not_mark_is_noticed(void **state)
 {
@@ -291,6 +321,7 @@ int main(void)
 			the_next_in_line_goes_on_when_owner_and_first_waiter_die),
 		cmocka_unit_test(
 			a_waiters_death_does_not_free_a_living_owners_lock),
+		cmocka_unit_test(who_comes_to_sleep_during_the_wake_is_woken),
 		cmocka_unit_test(
 			a_death_that_the_kernel_did_not_mark_is_noticed),
 		cmocka_unit_test(

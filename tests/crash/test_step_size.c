@@ -139,6 +139,9 @@ DIES(a_death_in_a_repair_by_shrink_hurts_nobody, shrink_repair, STEP_WAITED)
 DIES(nobody_is_hurt_by_a_death_in_map, map, STEP_WAITED)
 DIES(nobody_is_hurt_by_a_death_in_unmap, unmap, STEP_WAITED)
 DIES(nobody_is_hurt_by_a_death_in_remap, remap, STEP_WAITED)
+DIES(a_death_in_the_release_after_grow_wakes_who_waits, grow, STEP_LEAVING)
+DIES(a_death_in_the_release_after_a_big_grow_wakes_who_waits, big, STEP_LEAVING)
+DIES(a_death_in_the_release_after_shrink_wakes_who_waits, shrink, STEP_LEAVING)
 
 int main(int argc, char **argv)
 {
@@ -169,6 +172,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_map),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_unmap),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_remap),
+		cmocka_unit_test(
+			a_death_in_the_release_after_grow_wakes_who_waits),
+		cmocka_unit_test(
+			a_death_in_the_release_after_a_big_grow_wakes_who_waits),
+		cmocka_unit_test(
+			a_death_in_the_release_after_shrink_wakes_who_waits),
 	};
 
 	(void)argc;

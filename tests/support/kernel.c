@@ -117,3 +117,16 @@ __wrap_syscall(long nr, ...)
 	}
 	return __real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
+
+#ifdef WITH_GCOV
+void __gcov_dump(void);
+_Noreturn void __real__exit(int status);
+_Noreturn void __wrap__exit(int status);
+
+/* What a peer has run counts for the coverage, too. */
+_Noreturn void __wrap__exit(int status)
+{
+	__gcov_dump();
+	__real__exit(status);
+}
+#endif

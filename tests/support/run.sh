@@ -1,13 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# run.sh - runs tests and counts. run.sh PROGRAM... or --script SCRIPT...
+# run.sh - runs tests and counts. run.sh PROGRAM|SCRIPT.sh...
 #
 # A program is one with cmocka; a script is one test, 77 says skipped. Each
 # has 120 seconds (TEST_TIMEOUT), for the sanitizers' sake. What a failed one
 # printed is shown. The last line is `N passed, N failed, N skipped`.
 
-scripts=
-[ "$1" = --script ] && scripts=y && shift
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
 trap 'exit 130' INT HUP TERM
@@ -40,11 +38,15 @@ judge_script() {
 
 for t; do
 	name=$(basename "$t")
+	case $t in
+	*.sh) shell=sh ;;
+	*) shell= ;;
+	esac
 	# In our process group: an interrupt reaches the test itself.
 	timeout --foreground -k 5 "${TEST_TIMEOUT:-120}" \
-		${scripts:+sh} "$t" >"$out" 2>&1 </dev/null
+		$shell "$t" >"$out" 2>&1 </dev/null
 	rc=$?
-	if [ -n "$scripts" ]; then
+	if [ -n "$shell" ]; then
 		judge_script $rc "$name"
 	else
 		judge_program $rc "$name"

@@ -115,8 +115,7 @@ static long entered(pid_t tid)
 	} info;
 
 	memset(&info, 0, sizeof(info));
-	if (ptrace((enum __ptrace_request)0x420e, tid, sizeof(info), &info) <=
-	    0)
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) <= 0)
 		return -1;
 	return info.op == 1 ? (long)info.nr : -1;
 }
@@ -139,6 +138,13 @@ int step_to_syscall(pid_t tid, long nr)
 			sig = 0;
 		}
 	}
+}
+
+int step_past_syscall(pid_t tid)
+{
+	if (ptrace(PTRACE_SYSCALL, tid, NULL, NULL))
+		return -1;
+	return wait_stop(tid) == (SIGTRAP | 0x80) ? 0 : -1;
 }
 
 void step_let_go(pid_t tid)
@@ -252,13 +258,14 @@ static int is_syscall(uint64_t rip)
 	return p[0] == 0x0f && p[1] == 0x05;
 }
 
-/* Runs on as @how says. 0 at the next trap, -1: it has ended. */
-static int resume(pid_t pid, enum __ptrace_request how)
+/* One step, or all the way. 0 at the next trap, -1: it has ended. */
+static int resume(pid_t pid, int step)
 {
 	int sig;
 
 	do {
-		if (ptrace(how, pid, NULL, NULL))
+		if (ptrace(step ? PTRACE_SINGLESTEP : PTRACE_CONT, pid, NULL,
+			   NULL))
 			return -1;
 		sig = wait_stop(pid);
 	} while (sig == SIGCHLD);
@@ -274,7 +281,7 @@ static int one(pid_t pid, uint64_t *rip)
 	uint64_t before = *rip;
 
 	do {
-		if (resume(pid, PTRACE_SINGLESTEP))
+		if (resume(pid, 1))
 			return -1;
 		*rip = rip_of(pid);
 	} while (*rip == before);
@@ -297,9 +304,8 @@ pid_t step_into_fork(pid_t pid)
 			   PTRACE_O_TRACECLONE))
 		return -1;
 	/* The event is a trap, too. */
-	if (resume(pid, PTRACE_CONT) ||
-	    ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child) || !child ||
-	    wait_stop((pid_t)child) != SIGSTOP)
+	if (resume(pid, 0) || ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child) ||
+	    !child || wait_stop((pid_t)child) != SIGSTOP)
 		return -1;
 	ptrace(PTRACE_DETACH, pid, NULL, NULL);
 	return (pid_t)child;
@@ -448,7 +454,7 @@ static int run_to(pid_t pid, uint64_t addr, uint32_t passages, uint64_t *rip)
 		return -1;
 	trap = (code & ~0xffl) | 0xcc;
 	for (i = 0;; i++) {
-		if (poke(pid, addr, trap) || resume(pid, PTRACE_CONT))
+		if (poke(pid, addr, trap) || resume(pid, 0))
 			return -1;
 		*rip = rip_of(pid) - 1;
 		if (poke(pid, addr, code) ||

@@ -84,6 +84,7 @@ size_t step_choose(const struct step_trace *t, size_t most, size_t *points);
  */
 int step_seize(pid_t tid);
 int step_to_syscall(pid_t tid, long nr);
+int step_past_syscall(pid_t tid); /* from its entry: it has been executed */
 void step_let_go(pid_t tid);
 
 /*

@@ -23,12 +23,15 @@ struct spot {
 
 /* Who is there when the victim dies. All call for a check by a new process. */
 enum step_way {
-	STEP_ALONE,  /* nobody: the file is at rest when it is looked at */
-	STEP_BESIDE, /* a process that has the arena open before and after */
-	STEP_WAITED, /* the same, in the middle of a grow of its own when the
+	STEP_ALONE,   /* nobody: the file is at rest when it is looked at */
+	STEP_BESIDE,  /* a process that has the arena open before and after */
+	STEP_WAITED,  /* the same, in the middle of a grow of its own when the
 		      * victim dies: waiting where that needs the lock. Of a
 		      * create: another one creates the same before that. */
-	STEP_COPIED, /* nobody; the file is also copied before the kill */
+	STEP_LEAVING, /* the same, and it waits already when the steps begin,
+		       * with the victim in the lock: its release has somebody
+		       * to wake */
+	STEP_COPIED,  /* nobody; the file is also copied before the kill */
 };
 
 struct step_case {
