@@ -81,7 +81,9 @@ $(BUILD)/examples/%: examples/%.c $(A)
 
 # Test programs are linked with the archive, so that they can reach modules;
 # tests/support/kernel.c can stand in the way of its system calls.
-WRAP = -Wl,--wrap=open,--wrap=mmap,--wrap=madvise,--wrap=syscall
+WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite \
+	ftruncate getrandom mprotect calloc open openat fcntl fallocate mmap mremap madvise syscall
+WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
@@ -117,7 +119,7 @@ coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
 	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
 		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic -DWITH_GCOV" \
-		WRAP="$(WRAP),--wrap=_exit"
+		WRAP="$(WRAP) -Wl,--wrap=_exit"
 	$(Q)tests/support/coverage.sh $(BUILD)/cov
 
 lint:

@@ -66,7 +66,7 @@ struct rules {
 	size_t min_rounds, max_rounds;
 	double budget; /* seconds after which min_rounds are enough, and twice
 			* as many after which 3 are */
-	int drop;      /* the hopeless */
+	int drop;      /* contenders that are hopeless */
 };
 
 /* argv[1]: rows whose names do not contain it are not run. */

@@ -422,9 +422,7 @@ struct pair {
 	double late;	   /* of the last round: part when not all were at it */
 };
 
-/*
- * A processor for each, or the kernel has both take turns on one.
- */
+/* A processor for each, or the kernel has both take turns on one. */
 static void have_processor(int index)
 {
 	cpu_set_t all, mine;
@@ -565,8 +563,9 @@ static void pair_row(const char *name, size_t total, int populate)
 		bench_left_out(name, "no workers");
 	else if (bench_contest(name, c, 2, &rules) >= 0)
 		bench_print(name, &c[0], &c[1], 1);
+	/* One may be waiting at the line for another that has died. */
 	for (i = 0; i < n; i++)
-		peer_end(&p.peer[i]);
+		peer_kill(&p.peer[i]);
 	tmc_shmem_close(p.arena);
 	tmc_shmem_unlink(path);
 	munmap(p.m, sizeof(*p.m));

@@ -148,6 +148,9 @@ static void a_death_that_the_kernel_did_not_mark_is_noticed(void **state)
 	need_ptrace();
 	path = actor_arena("unmarked");
 	actor_start(&owner, path);
+	/* The library asks for the list at the first lock only. */
+	assert_int_equal(actor_ask(&owner, ACTOR_GROW), 0);
+	assert_int_equal(actor_ask(&owner, ACTOR_SHRINK), 0);
 	assert_int_equal(actor_ask(&owner, ACTOR_UNMARK), 0);
 	actor_hold(&owner, owner.pid);
 	line_up(&w, 1, path);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* kernel.h - lets the library in this process meet an older kernel. */
+/* kernel.h - lets the library in this process meet another kernel. */
 #ifndef TESTS_KERNEL_H
 #define TESTS_KERNEL_H
 
@@ -10,6 +10,17 @@
 int kernel_without_tmpfile(void);	 /* O_TMPFILE: EOPNOTSUPP */
 int kernel_without_noreplace(void);	 /* MAP_FIXED_NOREPLACE: EOPNOTSUPP */
 int kernel_without_populate_write(void); /* MADV_POPULATE_WRITE: EINVAL */
+int kernel_without_allocate(void);	 /* fallocate: EOPNOTSUPP */
+int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_refuse(long nr, int err);	 /* one call that has no function */
+
+/*
+ * The system call number @n (1 is the next) that could fail does, with @err;
+ * those before and after it are as always. 0: none. What gives something back
+ * (close, munmap, unlink, unlock) does not count and does not fail.
+ * kernel_failed() tells whether it has come so far.
+ */
+void kernel_fail(unsigned long n, int err);
+int kernel_failed(void);
 
 #endif

@@ -168,7 +168,8 @@ int step_wait_blocked(pid_t tid, int fd)
 		close(in);
 		line[n > 0 ? n : 0] = '\0';
 		if (n > 0 && strncmp(line, "running", 7)) {
-			if (atol(line) == SYS_futex)
+			if (atol(line) == SYS_futex ||
+			    atol(line) == SYS_restart_syscall)
 				return 1;
 			if (atol(line) == SYS_fcntl)
 				return 2;

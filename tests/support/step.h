@@ -88,8 +88,9 @@ int step_past_syscall(pid_t tid); /* from its entry: it has been executed */
 void step_let_go(pid_t tid);
 
 /*
- * Waits until @tid sleeps in futex(2) (then 1), in fcntl(2) (2), or until
- * there is something to read from @fd (0).
+ * Waits until @tid sleeps in futex(2) (then 1; also one that was stopped in
+ * it and let go), in fcntl(2) (2), or until there is something to read from
+ * @fd (0).
  */
 int step_wait_blocked(pid_t tid, int fd);
 

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_failing.c - whichever system call fails, all is as before the call. */
+#include "test.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <tmc/shmem.h>
+
+#include "kernel.h"
+#include "peer.h"
+#include "probe.h"
+
+#define MANY 1000 /* more system calls than any call makes */
+
+static char path[4096]; /* box_path() has few buffers */
+static tmc_alloc_t alloc;
+static size_t page;
+
+/*
+ * Runs @call with its first system call failing, then its second, and so on,
+ * until it makes fewer. Whether it fails or gets by without, @undo leaves
+ * everything as it was. The result is the number of system calls, or 0.
+ */
+struct trial {
+	int (*call)(struct trial *t); /* 0, or -1 with errno */
+	void (*undo)(struct trial *t, int rc);
+	tmc_shmem_t *shm; /* open all the time; or NULL */
+	tmc_shmem_t *made;
+	void *p;
+	size_t size;
+};
+
+static unsigned long each_fails(struct trial *t, int err)
+{
+	size_t fds, files, maps, size;
+	unsigned long n;
+	int rc, failed;
+
+	if (t->call(t)) /* what is made once is made now */
+		return 0;
+	t->undo(t, 0);
+	for (n = 1; n < MANY; n++) {
+		fds = probe_fds();
+		files = probe_files(box_path(""));
+		maps = probe_maps();
+		size = tmc_shmem_current_size(t->shm);
+		kernel_fail(n, err);
+		errno = 0;
+		rc = t->call(t);
+		if (rc && !errno) {
+			fprintf(stderr, "call %lu: no errno\n", n);
+			return 0;
+		}
+		failed = kernel_failed();
+		kernel_fail(0, 0);
+		t->undo(t, rc);
+		if (!failed && rc)
+			perror("with all calls");
+		if (!failed)
+			return rc ? 0 : n - 1;
+		if (probe_fds() != fds || probe_files(box_path("")) > files ||
+		    (!UNDER_SANITIZER && probe_maps() != maps) ||
+		    tmc_shmem_current_size(t->shm) != size) {
+			fprintf(stderr,
+				"call %lu left something: %zu %zu, %zu %zu, "
+				"%zu %zu, %zu %zu\n",
+				n, fds, probe_fds(), files,
+				probe_files(box_path("")), maps, probe_maps(),
+				size, tmc_shmem_current_size(t->shm));
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static void assert_each_fails(struct trial *t)
+{
+	assert_in_range(each_fails(t, EIO), 1, MANY);
+	assert_in_range(each_fails(t, ENOMEM), 1, MANY);
+	assert_in_range(each_fails(t, ENOSPC), 1, MANY);
+}
+
+static int call_create(struct trial *t)
+{
+	t->made = tmc_shmem_create(path, &alloc, NULL, GIB);
+	return t->made ? 0 : -1;
+}
+
+static void undo_create(struct trial *t, int rc)
+{
+	if (!rc)
+		tmc_shmem_close(t->made);
+	if (!rc)
+		tmc_shmem_unlink(path);
+}
+
+static int call_temp(struct trial *t)
+{
+	snprintf(path, sizeof(path), "%s", box_path("t-XXXXXX"));
+	t->made = tmc_shmem_create_temp(path, &alloc, NULL, GIB);
+	return t->made ? 0 : -1;
+}
+
+static int call_open(struct trial *t)
+{
+	t->made = tmc_shmem_open(path);
+	return t->made ? 0 : -1;
+}
+
+static int call_readonly(struct trial *t)
+{
+	t->made = tmc_shmem_open_readonly(path);
+	return t->made ? 0 : -1;
+}
+
+static void undo_open(struct trial *t, int rc)
+{
+	if (!rc)
+		tmc_shmem_close(t->made);
+}
+
+static int call_grow(struct trial *t)
+{
+	return tmc_shmem_grow(t->shm, t->size) ? 0 : -1;
+}
+
+static void undo_grow(struct trial *t, int rc)
+{
+	if (!rc)
+		tmc_shmem_shrink(t->shm, 0, t->size);
+}
+
+static int call_map(struct trial *t)
+{
+	t->p = tmc_alloc_map(&alloc, 8 * page);
+	return t->p ? 0 : -1;
+}
+
+static void undo_map(struct trial *t, int rc)
+{
+	if (!rc)
+		tmc_alloc_unmap(t->p, 8 * page);
+}
+
+static int call_remap(struct trial *t)
+{
+	void *q;
+
+	t->p = tmc_alloc_map(&alloc, page);
+	if (!t->p)
+		return -1;
+	q = tmc_alloc_remap(t->p, page, 4 * MIB, MREMAP_MAYMOVE);
+	if (q != MAP_FAILED) {
+		tmc_alloc_unmap(q, 4 * MIB);
+		return 0;
+	}
+	tmc_alloc_unmap(t->p, page);
+	return -1;
+}
+
+static void undo_nothing(struct trial *t, int rc)
+{
+	(void)t;
+	(void)rc;
+}
+
+static void set_up(const char *name, size_t *huge)
+{
+	snprintf(path, sizeof(path), "%s", box_path(name));
+	page = (size_t)sysconf(_SC_PAGESIZE);
+	tmc_alloc_init(&alloc);
+	tmc_alloc_set_nodes(&alloc, 1);
+	if (!huge)
+		return;
+	*huge = tmc_alloc_get_huge_pagesize();
+	if (*huge && box_pool(*huge, 8) >= 8 &&
+	    !box_hugetlbfs("huge", *huge, "size=16M"))
+		tmc_alloc_set_huge(&alloc);
+	else
+		*huge = 0;
+}
+
+static void whatever_fails_create_leaves_nothing(void **state)
+{
+	struct trial t = { .call = call_create, .undo = undo_create };
+
+	(void)state;
+	set_up("create", NULL);
+	assert_each_fails(&t);
+	t.call = call_temp;
+	assert_each_fails(&t);
+}
+
+static int without_tmpfile(struct peer *self, void *arg)
+{
+	struct trial *t = arg;
+
+	(void)self;
+	kernel_without_tmpfile();
+	PEER_CHECK(each_fails(t, EIO) > 0);
+	PEER_CHECK(each_fails(t, ENOSPC) > 0);
+	return 0;
+}
+
+static void whatever_fails_create_with_a_name_leaves_nothing(void **state)
+{
+	struct trial t = { .call = call_create, .undo = undo_create };
+
+	(void)state;
+	set_up("named", NULL);
+	assert_int_equal(peer_run(without_tmpfile, &t), 0);
+}
+
+static void whatever_fails_create_of_huge_pages_leaves_nothing(void **state)
+{
+	struct trial t = { .call = call_create, .undo = undo_create };
+	size_t huge;
+
+	(void)state;
+	set_up("create-huge", &huge);
+	if (!huge)
+		skip();
+	assert_each_fails(&t);
+	assert_int_equal(probe_files(box_path("huge")), 0);
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
+}
+
+static void open_all(tmc_shmem_t *shm)
+{
+	struct trial t = { .call = call_open, .undo = undo_open };
+
+	assert_non_null(shm);
+	tmc_shmem_close(shm);
+	assert_each_fails(&t);
+	t.call = call_readonly;
+	assert_each_fails(&t);
+	/* A reader that becomes a writer. */
+	t.shm = tmc_shmem_open_readonly(path);
+	assert_non_null(t.shm);
+	t.call = call_open;
+	assert_in_range(each_fails(&t, EIO), 1, MANY);
+	tmc_shmem_close(t.shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+static void whatever_fails_open_leaves_nothing(void **state)
+{
+	size_t huge;
+
+	(void)state;
+	set_up("open", NULL);
+	open_all(tmc_shmem_create(path, &alloc, NULL, GIB));
+	set_up("open-huge", &huge);
+	if (!huge)
+		skip();
+	open_all(tmc_shmem_create(path, &alloc, NULL, GIB));
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
+}
+
+static void whatever_fails_grow_changes_nothing(void **state)
+{
+	struct trial t = { .call = call_grow, .undo = undo_grow };
+	static const size_t sizes[] = { 4096, 4 * MIB, 9 * MIB };
+	size_t i;
+
+	(void)state;
+	set_up("grow", NULL);
+	for (i = 0; i < 6; i++) {
+		if (i == 3)
+			tmc_alloc_set_thp(&alloc);
+		t.shm = tmc_shmem_create(path, &alloc, NULL, GIB);
+		assert_non_null(t.shm);
+		t.size = (sizes[i % 3] + page - 1) / page * page;
+		assert_each_fails(&t);
+		tmc_shmem_close(t.shm);
+		assert_int_equal(tmc_shmem_unlink(path), 0);
+	}
+}
+
+static void whatever_fails_map_and_remap_leave_nothing(void **state)
+{
+	struct trial t = { .call = call_map, .undo = undo_map };
+
+	(void)state;
+	set_up("map", NULL);
+	assert_each_fails(&t);
+	t.call = call_remap;
+	t.undo = undo_nothing;
+	assert_each_fails(&t);
+	tmc_alloc_clear_populate(&alloc);
+	assert_each_fails(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(whatever_fails_create_leaves_nothing),
+		cmocka_unit_test(
+			whatever_fails_create_with_a_name_leaves_nothing),
+		cmocka_unit_test(
+			whatever_fails_create_of_huge_pages_leaves_nothing),
+		cmocka_unit_test(whatever_fails_open_leaves_nothing),
+		cmocka_unit_test(whatever_fails_grow_changes_nothing),
+		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}

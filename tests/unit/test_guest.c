@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_guest.c - descriptors of a file that the receiver may not open. */
+#include "test.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <tmc/shmem.h>
+
+#include "kernel.h"
+#include "peer.h"
+
+#define NOBODY 65534
+#define GUESTS 256 /* LAYOUT_GUESTS */
+#define ROUNDS 300
+#define KILLS 60
+
+static size_t page;
+
+/* After the peers have been forked, so that they do not inherit a handle. */
+static tmc_shmem_t *create(const char *name)
+{
+	return tmc_shmem_create(box_path(name), NULL, NULL, GIB);
+}
+
+/* A handle from the descriptor that comes over the socket. */
+static tmc_shmem_t *receive(struct peer *self)
+{
+	int fd = peer_get_fd(self);
+	tmc_shmem_t *shm = fd < 0 ? NULL : tmc_shmem_open_fds(fd, -1);
+
+	close(fd);
+	return shm;
+}
+
+static int as_nobody(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	char *p;
+
+	(void)arg;
+	PEER_CHECK(peer_become(NOBODY) == 0);
+	shm = receive(self);
+	PEER_CHECK(shm);
+	p = tmc_shmem_address(shm);
+	PEER_CHECK(*p == 'x');
+	PEER_CHECK(tmc_shmem_grow(shm, page) == p + page);
+	p[page] = 'y';
+	PEER_CHECK(tmc_shmem_grow(shm, page) == p + 2 * page);
+	PEER_CHECK(tmc_shmem_shrink(shm, (off_t)(2 * page), page) == 0);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void another_user_uses_what_he_may_not_open(void **state)
+{
+	tmc_shmem_t *shm;
+	struct peer p;
+	char *base;
+
+	(void)state;
+	if (!box_can_mount())
+		skip();
+	assert_int_equal(peer_fork(&p, as_nobody, NULL), 0);
+	shm = create("user");
+	assert_non_null(shm);
+	base = tmc_shmem_grow(shm, page);
+	assert_non_null(base);
+	*base = 'x';
+	assert_int_equal(tmc_shmem_unlink(box_path("user")), 0);
+	assert_int_equal(peer_put_fd(&p, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_end(&p), 0);
+	assert_int_equal(base[page], 'y');
+	assert_int_equal(tmc_shmem_current_size(shm), 2 * page);
+	tmc_shmem_close(shm);
+}
+
+/* Pages that others do not get: each writes into its own and looks again. */
+static int grow_and_look(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	int i;
+
+	(void)arg;
+	kernel_without_reopen();
+	shm = receive(self);
+	PEER_CHECK(shm);
+	for (i = 0; i < ROUNDS; i++) {
+		volatile int *p = tmc_shmem_grow(shm, page);
+
+		PEER_CHECK(p && *p == 0);
+		*p = getpid();
+		PEER_CHECK(*p == getpid());
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void guests_and_their_host_share_the_lock(void **state)
+{
+	tmc_shmem_t *shm;
+	struct peer p[3];
+	int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_fork(&p[i], grow_and_look, NULL), 0);
+	shm = create("share");
+	assert_non_null(shm);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(peer_put_fd(&p[i], tmc_shmem_fd(shm)), 0);
+	}
+	for (i = 0; i < ROUNDS; i++)
+		assert_non_null(tmc_shmem_grow(shm, page));
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_end(&p[i]), 0);
+	assert_int_equal(tmc_shmem_current_size(shm), 4 * ROUNDS * page);
+	tmc_shmem_close(shm);
+}
+
+static int grow_for_ever(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+
+	(void)arg;
+	kernel_without_reopen();
+	shm = receive(self);
+	PEER_CHECK(shm);
+	PEER_CHECK(peer_put(self, 1) == 0);
+	for (;;) {
+		if (tmc_shmem_grow(shm, page))
+			tmc_shmem_shrink(shm, 0, page);
+	}
+}
+
+/* Wherever it dies, also inside the lock. */
+static void a_killed_guest_stops_nobody(void **state)
+{
+	static struct peer p[KILLS];
+	tmc_shmem_t *shm;
+	uint64_t word;
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < KILLS; i++)
+		assert_int_equal(peer_fork(&p[i], grow_for_ever, NULL), 0);
+	shm = create("kill");
+	assert_non_null(shm);
+	for (i = 0; i < KILLS; i++) {
+		assert_int_equal(peer_put_fd(&p[i], tmc_shmem_fd(shm)), 0);
+		assert_int_equal(peer_get(&p[i], &word), 0);
+		for (k = 0; k < i; k++)
+			tmc_shmem_current_size(shm);
+		peer_kill(&p[i]);
+		assert_non_null(tmc_shmem_grow(shm, page));
+		assert_int_equal(
+			tmc_shmem_shrink(shm, 0, tmc_shmem_current_size(shm)),
+			0);
+	}
+	tmc_shmem_close(shm);
+}
+
+/* More than there is room for: those who are in go on. */
+static int crowd(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	pid_t child[GUESTS + 8];
+	int i, n = 0, status, refused = 0, pipes[2];
+	char c;
+
+	(void)arg;
+	kernel_without_reopen();
+	shm = receive(self);
+	PEER_CHECK(shm);
+	PEER_CHECK(pipe(pipes) == 0);
+	for (n = 0; n < GUESTS + 8; n++) {
+		child[n] = fork();
+		PEER_CHECK(child[n] >= 0);
+		if (!child[n]) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			char *p = tmc_shmem_grow(shm, page);
+
+			close(pipes[0]);
+			c = p ? 'g' : errno == EUSERS ? 'u' : '?';
+			if (write(pipes[1], &c, 1) != 1)
+				_exit(1);
+			pause();
+		}
+	}
+	for (i = 0; i < n; i++) {
+		PEER_CHECK(read(pipes[0], &c, 1) == 1);
+		PEER_CHECK(c == 'g' || c == 'u');
+		refused += c == 'u';
+	}
+	PEER_CHECK(refused == 9); /* we have one of the places */
+	PEER_CHECK(tmc_shmem_grow(shm, page));
+	for (i = 0; i < n; i++) {
+		kill(child[i], SIGKILL);
+		PEER_CHECK(waitpid(child[i], &status, 0) == child[i]);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void guests_beyond_the_number_are_told_eusers(void **state)
+{
+	tmc_shmem_t *shm;
+	struct peer p, late;
+
+	(void)state;
+	assert_int_equal(peer_fork(&p, crowd, NULL), 0);
+	assert_int_equal(peer_fork(&late, grow_and_look, NULL), 0);
+	shm = create("crowd");
+	assert_non_null(shm);
+	assert_int_equal(peer_put_fd(&p, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_end(&p), 0);
+	/* The dead ones' places are free when nobody has it open. */
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("crowd"));
+	assert_non_null(shm);
+	assert_int_equal(peer_put_fd(&late, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_end(&late), 0);
+	tmc_shmem_close(shm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(another_user_uses_what_he_may_not_open),
+		cmocka_unit_test(guests_and_their_host_share_the_lock),
+		cmocka_unit_test(a_killed_guest_stops_nobody),
+		cmocka_unit_test(guests_beyond_the_number_are_told_eusers),
+	};
+
+	page = (size_t)sysconf(_SC_PAGESIZE);
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}
