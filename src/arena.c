@@ -121,7 +121,7 @@ static void join(struct shmi_arena *a)
 	} else {
 		if (!a->writable)
 			shmi_users_join_reader(fd);
-		else if (shmi_users_claim(fd, a->lock.h, false, &slot))
+		else if (shmi_users_claim(fd, false, &slot))
 			slot = USERS_NO_SLOT;
 		map_over(a, fd, a->hugefd, a->writable);
 		shmi_os_dup_over(fd, a->fd);

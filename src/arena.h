@@ -19,6 +19,7 @@ struct shmi_arena {
 	_Atomic bool writable;	  /* only ever becomes true */
 	_Atomic bool no_allocate; /* the file system has no fallocate; only ever
 				   * becomes true */
+	_Atomic int kind;	  /* of the bytes' file system; 0: not known */
 	unsigned int populating;  /* grows of ours outside the lock; under it */
 
 	/* The registry's, under its lock. */
@@ -27,6 +28,8 @@ struct shmi_arena {
 	unsigned long id;  /* never used twice in a process */
 	struct shmi_arena *next;
 };
+
+enum { SHMI_KIND_TMPFS = 1, SHMI_KIND_OTHER };
 
 static inline int shmi_arena_data_fd(const struct shmi_arena *a)
 {

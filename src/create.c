@@ -245,8 +245,9 @@ static int make_arena(struct making *m)
 	err = shmi_os_random(a->c.token, sizeof(a->c.token));
 	/* Its length first: it is what asks for the limits. */
 	if (!err)
-		err = shmi_os_extend(a->fd, plan->huge ? LAYOUT_HDR_LEN
-						       : LAYOUT_DATA_OFF);
+		err = shmi_os_extend(
+			a->fd, plan->huge ? LAYOUT_HDR_LEN : LAYOUT_DATA_OFF,
+			shmi_os_file_limit());
 	if (!err)
 		err = map_somewhere(m);
 	if (!err && plan->policy)
@@ -255,7 +256,7 @@ static int make_arena(struct making *m)
 	if (!err)
 		err = write_header(m);
 	if (!err)
-		err = shmi_users_claim(a->fd, a->lock.h, true, &a->lock.slot);
+		err = shmi_users_claim(a->fd, true, &a->lock.slot);
 	if (!err)
 		shmi_users_let_in(a->fd, true, true);
 	return err;

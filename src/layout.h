@@ -90,6 +90,25 @@ struct layout_hdr {
 					      * and the kernel store an id */
 };
 
+/* The first 1,024 bytes of it, as plain memory to be read into. */
+struct layout_hdr_words {
+	struct layout_const c;
+	uint8_t pad0[256 - sizeof(struct layout_const)];
+	uint64_t size, ahead, epoch, root;
+	uint8_t pad1[32];
+	uint64_t lock;
+	uint8_t pad2[1024 - 328];
+};
+
+static_assert(offsetof(struct layout_hdr_words, ahead) ==
+		      offsetof(struct layout_hdr, ahead),
+	      "the same words");
+static_assert(offsetof(struct layout_hdr_words, lock) ==
+		      offsetof(struct layout_hdr, lock),
+	      "the same words");
+static_assert(sizeof(struct layout_hdr_words) ==
+		      offsetof(struct layout_hdr, slot),
+	      "the same words");
 static_assert(offsetof(struct layout_const, base) == 16, "format 1 is frozen");
 static_assert(sizeof(struct layout_const) == 80, "format 1 is frozen");
 static_assert(offsetof(struct layout_hdr, size) == 256, "format 1 is frozen");

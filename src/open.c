@@ -13,11 +13,12 @@
  *	mmap		the arena's bytes, at their address
  *	mmap		the header
  *	madvise		no core dump of it
- *	fstat		repair: does the file's length fit the header's size?
+ *	pread		the words that change, and
+ *	fstat		the file's length: if they fit, nothing is to be repaired
  *	fcntl		all but our slot let go: others may come in
  *
- * With others in there three more fcntl (the gate, another look, a slot) and
- * no repair. Close: munmap, munmap, close. Huge pages add the search for the
+ * With others in there three more fcntl (the gate, another look, a slot), the
+ * pread is of the lock word, for that slot, and nothing is repaired. Close: munmap, munmap, close. Huge pages add the search for the
  * companion: the mount table, and open, fstatfs, fstat and fstatfs of what is
  * found.
  *
@@ -76,11 +77,38 @@ struct attempt {
 	bool alone;
 };
 
+/*
+ * The beginning of the header, with the words that change and the guests'
+ * slots: as everybody leaves it who is not killed. Read and not looked at
+ * through the mapping, whose first touch costs ten times as much (3.3 us).
+ */
+static bool is_right(const struct shmi_arena *a)
+{
+	struct {
+		struct layout_hdr_words w;
+		uint32_t guests[LAYOUT_GUESTS];
+	} h;
+	struct shmi_stat st;
+	size_t i;
+
+	if (shmi_os_pread(a->fd, &h, sizeof(h), 0) ||
+	    shmi_os_fstat(shmi_arena_data_fd(a), &st))
+		return false;
+	for (i = 0; i < LAYOUT_GUESTS; i++)
+		if (h.guests[i])
+			return false;
+	return !(h.w.lock & 0xffff) && !h.w.ahead && h.w.size <= a->c.maxsize &&
+	       h.w.size % a->c.pagesize == 0 &&
+	       st.len == shmi_header_data_off(&a->c) + h.w.size;
+}
+
 /* Alone in there: what the words that change say is a leftover. */
 static int put_right(struct shmi_arena *a)
 {
 	int err;
 
+	if (is_right(a))
+		return 0;
 	shmi_lock_reset(a->lock.h);
 	err = shmi_size_repair(a);
 	return err == -EUCLEAN ? -EINVAL : err;
@@ -91,7 +119,7 @@ static int take_slot(struct attempt *t, struct shmi_arena *a)
 	if (t->guest)
 		return shmi_users_claim_guest(t->o.fd, a->lock.h,
 					      &a->lock.slot);
-	return shmi_users_claim(t->o.fd, a->lock.h, t->alone, &a->lock.slot);
+	return shmi_users_claim(t->o.fd, t->alone, &a->lock.slot);
 }
 
 /*

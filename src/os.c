@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define HUGETLBFS_KIND 0x958458f6
+#define TMPFS_KIND 0x01021994
 #define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
 
 /*
@@ -304,6 +305,13 @@ int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize)
 	return sf.f_type == HUGETLBFS_KIND && (uint64_t)sf.f_bsize == pagesize;
 }
 
+bool shmi_os_is_tmpfs(int fd)
+{
+	struct statfs sf;
+
+	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
 void shmi_os_close(int fd)
 {
 	int kept = errno;
@@ -358,11 +366,8 @@ int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
 	return rc;
 }
 
-/* Beyond RLIMIT_FSIZE the kernel answers with SIGXFSZ, which kills. */
-static int within_file_limit(uint64_t len)
+uint64_t shmi_os_file_limit(void)
 {
-	if (len > INT64_MAX)
-		return -ENOMEM;
 #ifdef SYS_getrlimit
 	/* Half the price of prlimit64, which the C library takes. */
 	struct {
@@ -370,14 +375,14 @@ static int within_file_limit(uint64_t len)
 	} limit;
 
 	if (syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit))
-		return 0;
-	return len > limit.soft ? -ENOMEM : 0;
+		return INT64_MAX;
+	return limit.soft < INT64_MAX ? limit.soft : INT64_MAX;
 #else
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_FSIZE, &limit))
-		return 0;
-	return len > limit.rlim_cur ? -ENOMEM : 0;
+		return INT64_MAX;
+	return limit.rlim_cur < INT64_MAX ? limit.rlim_cur : INT64_MAX;
 #endif
 }
 
@@ -389,11 +394,11 @@ static int shortage(int err)
 	return err;
 }
 
-int shmi_os_extend(int fd, uint64_t len)
+int shmi_os_extend(int fd, uint64_t len, uint64_t limit)
 {
-	int err = within_file_limit(len);
-
-	return err ? err : shortage(CALL(int, ftruncate(fd, (off_t)len)));
+	if (len > limit)
+		return -ENOMEM;
+	return shortage(CALL(int, ftruncate(fd, (off_t)len)));
 }
 
 int shmi_os_cut(int fd, uint64_t len)
@@ -407,12 +412,13 @@ int shmi_os_cut(int fd, uint64_t len)
  * fires all the time lets single pages pass sooner or later; @len 64 tries of
  * the smallest piece is where we say that it does not.
  */
-int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend)
+int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
+		     uint64_t limit)
 {
 	int kept = errno, mode = extend ? 0 : FALLOC_FL_KEEP_SIZE;
 	uint64_t piece = len, done = 0;
 	unsigned int tries = 0;
-	int err = extend ? within_file_limit(off + len) : 0;
+	int err = extend && off + len > limit ? -ENOMEM : 0;
 
 	while (!err && done < len) {
 		if (piece > len - done)

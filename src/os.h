@@ -55,7 +55,8 @@ int shmi_os_fchmod(int fd, unsigned int mode);
 int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off); /* all of it */
 int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
-void shmi_os_close(int fd);			     /* -1 is allowed */
+bool shmi_os_is_tmpfs(int fd);
+void shmi_os_close(int fd); /* -1 is allowed */
 
 /* Calls @each with a text file's lines until it returns non-zero: that. */
 int shmi_os_lines(const char *path, int (*each)(char *line, void *arg),
@@ -65,14 +66,16 @@ int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
 		  void *arg);
 
 /*
- * Length of a file. shmi_os_extend checks RLIMIT_FSIZE itself, since the
- * kernel answers with a signal; all shortages of room are -ENOMEM.
+ * Length of a file. Beyond RLIMIT_FSIZE the kernel answers with a signal, so
+ * who extends a file asks for the limit first; all shortages are -ENOMEM.
  */
-int shmi_os_extend(int fd, uint64_t len);
+uint64_t shmi_os_file_limit(void); /* bytes; at most INT64_MAX */
+int shmi_os_extend(int fd, uint64_t len, uint64_t limit);
 int shmi_os_cut(int fd, uint64_t len);
 /* Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
  * where the file system cannot, -EINTR if signals leave no time for @len. */
-int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend);
+int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
+		     uint64_t limit);
 
 /* The kernel's values, the same on all machines that we build for. */
 #define SHMI_PROT_READ 0x1
@@ -116,6 +119,8 @@ int shmi_os_bind(void *addr, size_t len, int policy, unsigned long nodes);
  * a signal, also for a range that is not there.
  */
 int shmi_os_populate(void *addr, size_t len, size_t pagesize);
+/* The same by stores of our own, for pages that are there already. */
+void shmi_os_touch(void *addr, size_t len, size_t pagesize);
 uintptr_t shmi_os_address_top(void); /* first power of two above user space */
 
 /* Open file description locks on bytes of a file. */

@@ -226,6 +226,16 @@ int shmi_os_populate(void *addr, size_t len, size_t pagesize)
 	return err;
 }
 
+void shmi_os_touch(void *addr, size_t len, size_t pagesize)
+{
+	size_t at;
+
+	/* relaxed: "or 0" changes nothing, whoever else writes there */
+	for (at = 0; at < len; at += pagesize)
+		atomic_fetch_or_explicit((_Atomic unsigned char *)addr + at, 0,
+					 memory_order_relaxed);
+}
+
 /*
  * On x86-64 a program has 47 bits unless it asks for more. Elsewhere the
  * kernel's configuration decides, and the first stack is near the top of it

@@ -18,7 +18,7 @@ uint64_t shmi_size_now(const struct shmi_arena *a);
  * 0; -ENOMEM; -EADDRINUSE if the size is not @at; or what the file says.
  */
 int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
-		   bool populate, uint64_t *off);
+		   bool present, uint64_t *off);
 
 /* Cuts from @off to the end, which is @off + @bytes, or -EINVAL. */
 int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes);

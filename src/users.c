@@ -63,9 +63,10 @@ int shmi_users_enter(int fd, bool writer, bool *alone)
  * word would hide the death. It cannot become the lock's owner later but
  * through us, so one look after the claim is enough.
  */
-int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot)
+int shmi_users_claim(int fd, bool alone, uint32_t *slot)
 {
 	uint32_t first, i;
+	uint64_t lock;
 
 	if (alone) {
 		*slot = LAYOUT_GUESTS; /* held already; let_in keeps just this
@@ -82,10 +83,14 @@ int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot)
 			continue;
 		if (err)
 			return err;
-		/* acquire: pairs with nothing; the file lock above orders us
-		 * after the release of it by whoever had the slot */
-		if ((atomic_load_explicit(&h->lock, memory_order_acquire) &
-		     0xffff) != s + 1) {
+		/* Read and not looked at through the mapping, whose first
+		 * touch costs ten times as much. Half of an old value and half
+		 * of a new one do no harm: one that names our slot stays. */
+		err = shmi_os_pread(fd, &lock, sizeof(lock),
+				    offsetof(struct layout_hdr, lock));
+		if (err)
+			return err == -ENODATA ? -EINVAL : err;
+		if ((lock & 0xffff) != s + 1) {
 			*slot = s;
 			return 0;
 		}

@@ -40,9 +40,9 @@
  * there. @alone: see above. 0 or -errno. */
 int shmi_users_enter(int fd, bool writer, bool *alone);
 
-/* Takes a slot, not one that @h's lock word names as its owner. Needs the
- * gate, or a slot held by a relative all the while. 0 or -EUSERS. */
-int shmi_users_claim(int fd, struct layout_hdr *h, bool alone, uint32_t *slot);
+/* Takes a slot, not one that the header's lock word names as its owner. Needs
+ * the gate, or a slot held by a relative all the while. 0 or -EUSERS. */
+int shmi_users_claim(int fd, bool alone, uint32_t *slot);
 
 /* For a relative of a reader: no gate. */
 int shmi_users_join_reader(int fd);
