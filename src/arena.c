@@ -18,7 +18,7 @@
  *
  * The registry's mutex is taken before the fork and given back after it, so
  * the child finds the lists whole. What another thread of the parent was doing
- * with the arena's lock is the parent's; the child's mutex is made anew.
+ * with the arena's lock is the parent's; that mutex of the child is made anew.
  */
 #include "arena.h"
 
@@ -142,7 +142,7 @@ static void after_fork_in_child(void)
 	}
 	for (a = arenas; a; a = a->next)
 		join(a);
-	pthread_mutex_init(&registry, NULL);
+	pthread_mutex_unlock(&registry); /* taken by this thread */
 }
 
 static void register_fork(void)

@@ -127,9 +127,10 @@ static int remove_left_over(const char *name, void *arg)
 	fd = shmi_os_openat(l->dirfd, name, true);
 	if (fd < 0)
 		return 0;
-	/* Look for the arena only when its creator is known to be dead. */
+	/* With its lock, so that its creator, if he was about to take it,
+	 * finds the name gone; and then look whether there is an arena. */
 	if (!shmi_os_fstat(fd, &st) && st.len == 0 &&
-	    shmi_os_range_held(fd, LOCK_BYTE, 1) == 0 &&
+	    !shmi_os_range(fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false) &&
 	    shmi_os_stat(l->path, false, &st) == -ENOENT)
 		shmi_os_unlink(l->dirfd, name);
 	shmi_os_close(fd);
@@ -203,7 +204,7 @@ static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 		return err;
 	if (err != 1) /* what cannot be written to is no mount for us */
 		return m.err == -EMFILE || m.err == -ENFILE ? m.err : -ENODEV;
-	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false);
+	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, true);
 	if (!err)
 		err = shmi_os_fstat(k->fd, &st);
 	if (!err) {

@@ -81,7 +81,8 @@ static int remove_left_over(const char *name, void *arg)
 	fd = shmi_os_openat(l->dirfd, name, true);
 	if (fd < 0)
 		return 0;
-	if (shmi_users_nobody(fd))
+	/* If its maker is only about to lock it, he finds the name gone. */
+	if (shmi_users_lock_out(fd))
 		shmi_os_unlink(l->dirfd, name);
 	shmi_os_close(fd);
 	return 0;

@@ -35,14 +35,9 @@ static void give(void)
 	pthread_mutex_unlock(&mutex);
 }
 
-static void forked(void)
-{
-	pthread_mutex_init(&mutex, NULL);
-}
-
 static void register_fork(void)
 {
-	pthread_atfork(take, give, forked);
+	pthread_atfork(take, give, give);
 }
 
 /* Room for @n more entries. */

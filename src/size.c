@@ -318,8 +318,7 @@ static int big_extend(struct shmi_arena *a, struct big *b, uint64_t size)
 	uint64_t to = size + b->bytes, len = extent(a, size);
 	int err;
 
-	/* ahead first: if we die after it the file is cut to size; if we
-	 * died with the file extended and no ahead, nobody would. */
+	/* Either order: if we die here it is inside the lock. */
 	if (to > read_ahead(a))
 		set_ahead(a, to);
 	if (to <= len)

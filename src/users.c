@@ -149,9 +149,10 @@ int shmi_users_alive(int fd, uint32_t slot)
 	return shmi_os_range_held(fd, SLOT0 + slot, 1) != 0;
 }
 
-bool shmi_users_nobody(int fd)
+bool shmi_users_lock_out(int fd)
 {
-	return shmi_os_range_held(fd, FIRST, GATE + 1 - FIRST) == 0;
+	return !shmi_os_range(fd, SHMI_EXCLUSIVE, FIRST, GATE + 1 - FIRST,
+			      false);
 }
 
 int shmi_users_queue(int fd)

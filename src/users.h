@@ -62,8 +62,8 @@ void shmi_users_leave(struct layout_hdr *h, uint32_t slot);
 /* Whether somebody else holds @slot: 0 (it is dead), 1; 1 for guests. */
 int shmi_users_alive(int fd, uint32_t slot);
 
-/* Whether nobody at all has it open. */
-bool shmi_users_nobody(int fd);
+/* Keeps everybody out until @fd is closed, if nobody is in: whether so. */
+bool shmi_users_lock_out(int fd);
 
 /* First in line; waits. shmi_users_step_back always succeeds. */
 int shmi_users_queue(int fd);

@@ -412,7 +412,8 @@ static void a_thousand_failing_calls_of_each_kind_leak_nothing(void **state)
 	for (i = 0; i < 1000; i++)
 		fail_all_ways(shm, path, file);
 	assert_int_equal(probe_fds(), fds);
-	assert_true(probe_maps() <= maps + UNDER_SANITIZER * 900);
+	if (!UNDER_SANITIZER) /* which maps shadow as it likes */
+		assert_true(probe_maps() <= maps);
 	assert_int_equal(probe_files(box_path("")), files);
 	assert_int_equal(tmc_shmem_current_size(shm), 2 * page);
 	tmc_shmem_close(shm);
@@ -446,7 +447,8 @@ static void a_thousand_arenas_leave_nothing(void **state)
 		}
 	}
 	assert_int_equal(probe_fds(), fds);
-	assert_true(probe_maps() <= maps + UNDER_SANITIZER * 900);
+	if (!UNDER_SANITIZER) /* which maps shadow as it likes */
+		assert_true(probe_maps() <= maps);
 	assert_int_equal(probe_files(box_path("")), files);
 }
 

@@ -79,7 +79,10 @@ static unsigned long each_fails(struct trial *t, int err)
 static void assert_each_fails(struct trial *t)
 {
 	assert_in_range(each_fails(t, EIO), 1, MANY);
-	assert_in_range(each_fails(t, ENOMEM), 1, MANY);
+	/* After it mmap is asked once more, in a way that kills a program
+	 * under the thread sanitizer; see map_exactly(). */
+	if (!UNDER_SANITIZER)
+		assert_in_range(each_fails(t, ENOMEM), 1, MANY);
 	assert_in_range(each_fails(t, ENOSPC), 1, MANY);
 }
 
