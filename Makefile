@@ -141,7 +141,7 @@ fuzz:
 	$(Q)BUILD=$(BUILD) tests/fuzz/run.sh
 
 DEPS = libcmocka-dev
-DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck man-db groff python3 spin \
+DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
 	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap
 deps deps-all:

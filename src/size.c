@@ -276,6 +276,12 @@ static int may_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 	return settle_ahead(a, *size);
 }
 
+/* Under the lock: others under way keep their pages, and ours with them. */
+static void undo(struct shmi_arena *a, uint64_t size)
+{
+	shmi_os_cut(shmi_arena_data_fd(a), file_len(a, extent(a, size)));
+}
+
 /* Under the lock: the whole grow in one go. */
 static int grow_inside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		       bool present, uint64_t limit, uint64_t *off)
@@ -292,9 +298,7 @@ static int grow_inside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		err = shmi_os_extend(shmi_arena_data_fd(a),
 				     file_len(a, size + bytes), limit);
 	if (err) {
-		/* Others under way keep their pages, and ours with them. */
-		shmi_os_cut(shmi_arena_data_fd(a),
-			    file_len(a, extent(a, size)));
+		undo(a, size);
 		return err;
 	}
 	set_size(a, size + bytes);
@@ -400,8 +404,10 @@ static int big_publish(struct shmi_arena *a, struct big *b, int err,
 	if (to > b->done)
 		err = make_present(a, b->done, to, NULL, extent(a, size),
 				   b->limit);
-	if (err)
+	if (err) {
+		undo(a, size);
 		return err;
+	}
 	set_size(a, to);
 	*off = size;
 	return 0;
