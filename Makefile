@@ -118,7 +118,8 @@ clang: need-cmocka
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
 	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
-		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic -DWITH_GCOV" \
+		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic \
+		-fno-builtin-fork -DWITH_GCOV" \
 		WRAP="$(WRAP) -Wl,--wrap=_exit"
 	$(Q)tests/support/coverage.sh $(BUILD)/cov
 
