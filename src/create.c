@@ -346,6 +346,5 @@ undo:
 		shmi_os_unlink_path(m.temp);
 	shmi_arena_end(&m.o);
 	/* No block for the header, no inode for the file. */
-	return err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? -ENOMEM
-								 : err;
+	return shmi_os_shortage(err);
 }

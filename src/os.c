@@ -386,8 +386,7 @@ uint64_t shmi_os_file_limit(void)
 #endif
 }
 
-/* All the ways in which there is no room. */
-static int shortage(int err)
+int shmi_os_shortage(int err)
 {
 	if (err == -ENOSPC || err == -EDQUOT || err == -EFBIG)
 		return -ENOMEM;
@@ -398,7 +397,7 @@ int shmi_os_extend(int fd, uint64_t len, uint64_t limit)
 {
 	if (len > limit)
 		return -ENOMEM;
-	return shortage(CALL(int, ftruncate(fd, (off_t)len)));
+	return shmi_os_shortage(CALL(int, ftruncate(fd, (off_t)len)));
 }
 
 int shmi_os_cut(int fd, uint64_t len)
@@ -434,5 +433,5 @@ int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 			piece = piece / 2 & ~4095ull;
 	}
 	errno = kept;
-	return shortage(err);
+	return shmi_os_shortage(err);
 }

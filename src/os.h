@@ -69,6 +69,8 @@ int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
  * Length of a file. Beyond RLIMIT_FSIZE the kernel answers with a signal, so
  * who extends a file asks for the limit first; all shortages are -ENOMEM.
  */
+/* -ENOMEM for all the ways in which a file has no room, else @err. */
+int shmi_os_shortage(int err);
 uint64_t shmi_os_file_limit(void); /* bytes; at most INT64_MAX */
 int shmi_os_extend(int fd, uint64_t len, uint64_t limit);
 int shmi_os_cut(int fd, uint64_t len);
