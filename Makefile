@@ -144,7 +144,7 @@ fuzz:
 DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
-	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap
+	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs
 deps deps-all:
 	$(Q)tests/support/deps.sh $(if $(filter deps-all,$@),$(DEPS_ALL),$(DEPS))
 

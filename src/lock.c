@@ -243,9 +243,8 @@ int shmi_lock_take(struct shmi_lock *l)
 	if (me.robust)
 		shmi_os_robust_announce(me.robust, mine);
 	seen = look(l);
-	if (!owner_of(seen) && take_from(l, seen))
-		return 0;
-	return take_slowly(l);
+	l->waited = owner_of(seen) || !take_from(l, seen);
+	return l->waited ? take_slowly(l) : 0;
 }
 
 /*

@@ -7,6 +7,7 @@
 #include "layout.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /*
  * Lock order: the registry of arena.c, then @mutex, then the arena's word.
@@ -17,6 +18,7 @@ struct shmi_lock {
 	struct layout_hdr *h;
 	int fd;	       /* of the arena's file, a description of ours */
 	uint32_t slot; /* ours; USERS_NO_SLOT: cannot lock */
+	bool waited;   /* under @mutex: the last take found another owner */
 };
 
 void shmi_lock_init(struct shmi_lock *l, struct layout_hdr *h, int fd,

