@@ -11,6 +11,7 @@
 
 #include <tmc/shmem.h>
 
+#include "kernel.h"
 #include "list.h"
 #include "peer.h"
 #include "probe.h"
@@ -464,10 +465,18 @@ static int grow_forever(struct peer *self, void *arg)
 		char *p = tmc_shmem_grow(arg, page);
 
 		PEER_CHECK(p);
+		/* Also where others wait and it is mapped outside the lock. */
+		PEER_CHECK(probe_present(p, page) == page);
 		PEER_CHECK(probe_zero(p, page));
 		memset(p, 1, page);
 	}
 	return 0;
+}
+
+static int grow_forever_on_an_old_kernel(struct peer *self, void *arg)
+{
+	PEER_CHECK(kernel_without_populate_write() == 0);
+	return grow_forever(self, arg);
 }
 
 static void processes_grow_at_once_and_get_different_pages(void **state)
@@ -477,7 +486,10 @@ static void processes_grow_at_once_and_get_different_pages(void **state)
 	int i;
 
 	for (i = 0; i < 4; i++) {
-		assert_int_equal(peer_fork(&p[i], grow_forever, *state), 0);
+		peer_fn *fn =
+			i % 2 ? grow_forever_on_an_old_kernel : grow_forever;
+
+		assert_int_equal(peer_fork(&p[i], fn, *state), 0);
 		assert_int_equal(peer_get(&p[i], &word), 0);
 	}
 	for (i = 0; i < 4; i++)
