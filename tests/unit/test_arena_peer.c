@@ -479,17 +479,23 @@ static int grow_forever_on_an_old_kernel(struct peer *self, void *arg)
 	return grow_forever(self, arg);
 }
 
+static int grow_forever_without_fallocate(struct peer *self, void *arg)
+{
+	PEER_CHECK(kernel_without_allocate() == 0);
+	return grow_forever(self, arg);
+}
+
 static void processes_grow_at_once_and_get_different_pages(void **state)
 {
+	peer_fn *const fn[4] = { grow_forever, grow_forever,
+				 grow_forever_on_an_old_kernel,
+				 grow_forever_without_fallocate };
 	struct peer p[4];
 	uint64_t word;
 	int i;
 
 	for (i = 0; i < 4; i++) {
-		peer_fn *fn =
-			i % 2 ? grow_forever_on_an_old_kernel : grow_forever;
-
-		assert_int_equal(peer_fork(&p[i], fn, *state), 0);
+		assert_int_equal(peer_fork(&p[i], fn[i], *state), 0);
 		assert_int_equal(peer_get(&p[i], &word), 0);
 	}
 	for (i = 0; i < 4; i++)

@@ -301,17 +301,13 @@ static void without_o_tmpfile_companions_leave_nothing(void **state)
 }
 
 /* Grows with pages that are there, or ENOMEM; on a mount of 8 MiB. */
-static int all_on_an_old_kernel(struct peer *self, void *arg)
+static int all_is_there_or_enomem(void)
 {
 	const char *path = box_path("small/a");
 	tmc_shmem_t *shm;
 	struct stat st, now;
 	char *p;
 
-	(void)self;
-	(void)arg;
-	if (kernel_without_populate_write() || kernel_without_noreplace())
-		return 77;
 	shm = tmc_shmem_create(path, NULL, NULL, 64 * MIB);
 	PEER_CHECK(shm);
 	p = tmc_shmem_grow(shm, MIB);
@@ -335,18 +331,47 @@ static int all_on_an_old_kernel(struct peer *self, void *arg)
 	return 0;
 }
 
-static void without_newer_calls_memory_is_there_or_enomem(void **state)
+static int all_on_an_old_kernel(struct peer *self, void *arg)
+{
+	(void)self;
+	(void)arg;
+	if (kernel_without_populate_write() || kernel_without_noreplace())
+		return 77;
+	return all_is_there_or_enomem();
+}
+
+static int all_without_fallocate(struct peer *self, void *arg)
+{
+	(void)self;
+	(void)arg;
+	if (kernel_without_allocate())
+		return 77;
+	return all_is_there_or_enomem();
+}
+
+static void run_on_a_small_mount(peer_fn *fn)
 {
 	int rc;
 
-	(void)state;
 	if (box_mount("small", "tmpfs", "size=8m,mode=1777"))
 		skip();
-	rc = peer_run(all_on_an_old_kernel, NULL);
+	rc = peer_run(fn, NULL);
 	assert_int_equal(box_umount("small"), 0);
 	if (rc == 77)
 		skip();
 	assert_int_equal(rc, 0);
+}
+
+static void without_newer_calls_memory_is_there_or_enomem(void **state)
+{
+	(void)state;
+	run_on_a_small_mount(all_on_an_old_kernel);
+}
+
+static void without_fallocate_memory_is_there_or_enomem(void **state)
+{
+	(void)state;
+	run_on_a_small_mount(all_without_fallocate);
 }
 
 static int huge_on_an_old_kernel(struct peer *self, void *arg)
@@ -413,6 +438,7 @@ int main(void)
 		cmocka_unit_test(without_o_tmpfile_all_is_the_same),
 		cmocka_unit_test(without_o_tmpfile_companions_leave_nothing),
 		cmocka_unit_test(without_newer_calls_memory_is_there_or_enomem),
+		cmocka_unit_test(without_fallocate_memory_is_there_or_enomem),
 		cmocka_unit_test_teardown(
 			without_newer_calls_huge_pages_are_there_or_enomem,
 			end_pool),
