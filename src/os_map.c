@@ -44,6 +44,30 @@ static int call_mmap(void *addr, size_t len, int prot, int flags, int fd,
 }
 
 /*
+ * ext4, xfs and btrfs pad a request for the sake of huge pages, so that a free
+ * range with a neighbour within 2 MiB does not get its hint. Anonymous memory
+ * with a hint is not padded: it holds the range, and is then replaced.
+ */
+static int map_over_held(void *addr, size_t len, int prot, int flags, int fd,
+			 uint64_t off)
+{
+	void *p = NULL;
+	int err = call_mmap(addr, len, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0,
+			    &p);
+
+	if (err)
+		return -EADDRINUSE;
+	err = -EADDRINUSE;
+	if (p == addr)
+		err = call_mmap(addr, len, prot, flags | MAP_FIXED, fd, off,
+				&p);
+	if (err)
+		shmi_os_unmap(p, len);
+	return err;
+}
+
+/*
  * The address is a mere hint, which the kernel follows where the range is
  * free and never replaces anything for; what comes back decides. Asking with
  * MAP_FIXED_NOREPLACE first would kill a program under the thread sanitizer,
@@ -70,7 +94,7 @@ static int map_exactly(void *addr, size_t len, int prot, int flags, int fd,
 	if (p == addr)
 		return 0;
 	shmi_os_unmap(p, len);
-	return -EADDRINUSE;
+	return map_over_held(addr, len, prot, flags, fd, off);
 }
 
 int shmi_os_map_header(int fd, size_t len, bool rw, void **at)
