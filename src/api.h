@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "os.h"
+#include "page.h"
 
 #include <tmc/shmem.h>
 
@@ -28,6 +29,9 @@ int shmi_api_round(size_t bytes, size_t pagesize, size_t *rounded);
 /* Whether flags and page size of @alloc exist, and which page size that is:
  * 0 or -EINVAL. */
 int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge);
+
+/* What @alloc says of pages that are no arena's: 0 or -EINVAL. */
+int shmi_api_pages(const tmc_alloc_t *alloc, struct shmi_pages *how);
 
 /* NUMA policy: 0, -EINVAL for one that is none. */
 int shmi_api_policy(const tmc_alloc_t *alloc);

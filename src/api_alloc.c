@@ -303,29 +303,38 @@ static int map_from_arena(const tmc_alloc_t *alloc, void *start, size_t size,
 	return err;
 }
 
-static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
-		     void **at)
+int shmi_api_pages(const tmc_alloc_t *alloc, struct shmi_pages *how)
 {
-	struct shmi_pages how = { .populate = tmc_alloc_get_populate(alloc) };
 	bool huge;
-	int err;
+	int err = shmi_api_pagesize(alloc, &how->pagesize, &huge);
 
-	err = shmi_api_pagesize(alloc, &how.pagesize, &huge);
 	if (!err)
 		err = shmi_api_policy(alloc);
 	if (err)
 		return err;
-	if (!size ||
-	    (alloc->mmap_prot &
-	     ~(SHMI_PROT_READ | SHMI_PROT_WRITE | SHMI_PROT_EXEC)) ||
-	    ((uintptr_t)start & (how.pagesize - 1)))
+	if (alloc->mmap_prot &
+	    ~(SHMI_PROT_READ | SHMI_PROT_WRITE | SHMI_PROT_EXEC))
 		return -EINVAL;
-	how.how.prot = alloc->mmap_prot;
-	how.how.shared = tmc_alloc_get_shared(alloc);
-	how.how.huge = huge ? how.pagesize : 0;
-	how.how.thp = tmc_alloc_get_thp(alloc) && !huge;
-	how.policy = alloc->mbind_policy;
-	how.nodes = alloc->mbind_nodemask;
+	how->populate = tmc_alloc_get_populate(alloc);
+	how->how.prot = alloc->mmap_prot;
+	how->how.shared = tmc_alloc_get_shared(alloc);
+	how->how.huge = huge ? how->pagesize : 0;
+	how->how.thp = tmc_alloc_get_thp(alloc) && !huge;
+	how->policy = alloc->mbind_policy;
+	how->nodes = alloc->mbind_nodemask;
+	return 0;
+}
+
+static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
+		     void **at)
+{
+	struct shmi_pages how = { .pagesize = 0 };
+	int err = shmi_api_pages(alloc, &how);
+
+	if (err)
+		return err;
+	if (!size || ((uintptr_t)start & (how.pagesize - 1)))
+		return -EINVAL;
 	return shmi_page_map(&how, start, size, at);
 }
 

@@ -249,6 +249,16 @@ void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a)
 	pthread_mutex_unlock(&registry);
 }
 
+/* Set once; the registry's lock orders it. */
+static void (*on_close)(void);
+
+void shmi_arena_on_close(void (*closes)(void))
+{
+	pthread_mutex_lock(&registry);
+	on_close = closes;
+	pthread_mutex_unlock(&registry);
+}
+
 /* Under the same lock as the unmap, so that an open right after a close finds
  * the addresses free. */
 void shmi_arena_close(struct shmi_arena *a)
@@ -257,6 +267,8 @@ void shmi_arena_close(struct shmi_arena *a)
 
 	pthread_mutex_lock(&registry);
 	if (--a->refs == 0) {
+		if (on_close)
+			on_close();
 		while (*at != a)
 			at = &(*at)->next;
 		*at = a->next;

@@ -44,6 +44,9 @@ static inline char *shmi_arena_base(const struct shmi_arena *a)
 /* Gives a reference back; the last one unmaps and closes. */
 void shmi_arena_close(struct shmi_arena *a);
 
+/* Called when an arena is about to be unmapped, under the registry's lock. */
+void shmi_arena_on_close(void (*closes)(void));
+
 /*
  * The open arena with @id or around @p, with one more reference, which the
  * caller gives back with shmi_arena_close(); NULL if there is none.

@@ -68,16 +68,18 @@ struct layout_hdr {
 	struct layout_const c;
 	uint8_t pad0[256 - sizeof(struct layout_const)];
 
-	_Atomic uint64_t size;	/* lock; bytes in use; multiple of pagesize,
+	_Atomic uint64_t size;	 /* lock; bytes in use; multiple of pagesize,
 				 * <= maxsize; stored last by a grow, first by
 				 * a shrink */
-	_Atomic uint64_t ahead; /* lock; 0, or the length to which the file was
+	_Atomic uint64_t ahead;	 /* lock; 0, or the length to which the file was
 				 * extended beyond size by grows that populate
 				 * outside the lock; size.c */
-	_Atomic uint64_t epoch; /* lock; counts the times that pages beyond
+	_Atomic uint64_t epoch;	 /* lock; counts the times that pages beyond
 				 * size were thrown away under such grows */
-	_Atomic uint64_t root;	/* the application's; any value */
-	uint8_t pad1[32];
+	_Atomic uint64_t root;	 /* the application's; any value */
+	_Atomic uint64_t deaths; /* lock; counts the owners that died in it, so
+				  * that heaps see that there was one */
+	uint8_t pad1[24];
 	_Atomic uint64_t lock; /* count of changes << 16 | slot + 1 of the
 				* owner, 0 for none; lock.c */
 	uint8_t pad2[56];
@@ -94,8 +96,8 @@ struct layout_hdr {
 struct layout_hdr_words {
 	struct layout_const c;
 	uint8_t pad0[256 - sizeof(struct layout_const)];
-	uint64_t size, ahead, epoch, root;
-	uint8_t pad1[32];
+	uint64_t size, ahead, epoch, root, deaths;
+	uint8_t pad1[24];
 	uint64_t lock;
 	uint8_t pad2[1024 - 328];
 };

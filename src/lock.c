@@ -189,6 +189,13 @@ static void free_dead_guest(struct shmi_lock *l, uint32_t slot)
 				      memory_order_relaxed);
 }
 
+/* Before anything is repaired: if we die, the next one counts again. */
+static void count_death(struct layout_hdr *h)
+{
+	/* relaxed: read under the lock, or alone */
+	atomic_fetch_add_explicit(&h->deaths, 1, memory_order_relaxed);
+}
+
 static int take_slowly(struct shmi_lock *l)
 {
 	uint64_t seen;
@@ -215,6 +222,7 @@ static int take_slowly(struct shmi_lock *l)
 		shmi_users_step_back(l->fd);
 	if (!owner_of(seen))
 		return 0;
+	count_death(l->h);
 	free_dead_guest(l, owner_of(seen) - 1);
 	return SHMI_LOCK_DIED;
 }
@@ -292,9 +300,11 @@ void shmi_lock_reset(struct layout_hdr *h)
 	uint64_t seen = atomic_load_explicit(&h->lock, memory_order_relaxed);
 	uint32_t i;
 
-	if (owner_of(seen))
+	if (owner_of(seen)) {
+		count_death(h);
 		atomic_store_explicit(&h->lock, ((seen >> 16) + 1) << 16,
 				      memory_order_relaxed);
+	}
 	for (i = 0; i < LAYOUT_GUESTS; i++)
 		if (atomic_load_explicit(&h->slot[i], memory_order_relaxed))
 			atomic_store_explicit(&h->slot[i], 0,

@@ -123,6 +123,8 @@ int shmi_os_bind(void *addr, size_t len, int policy, unsigned long nodes);
 int shmi_os_populate(void *addr, size_t len, size_t pagesize);
 /* The same by stores of our own, for pages that are there already. */
 void shmi_os_touch(void *addr, size_t len, size_t pagesize);
+/* The pages' memory goes back; they read as zero. Whole pages. */
+int shmi_os_discard(void *addr, size_t len);
 uintptr_t shmi_os_address_top(void); /* first power of two above user space */
 
 /* Open file description locks on bytes of a file. */
@@ -145,6 +147,10 @@ struct shmi_robust;
 struct shmi_robust *shmi_os_robust(void); /* of this thread; or NULL */
 void shmi_os_robust_announce(struct shmi_robust *r, _Atomic uint32_t *word);
 void shmi_os_robust_clear(struct shmi_robust *r);
+
+/* One line on stderr, and abort. */
+_Noreturn void shmi_os_die(const char *format, const void *heap,
+			   const char *what, const void *at);
 
 /* Threads. Cancellation is off between these two. */
 int shmi_os_cancel_off(void);

@@ -196,6 +196,18 @@ void shmi_os_advise_nodump(void *addr, size_t len)
 	advise(addr, len, MADV_DONTDUMP);
 }
 
+/* Of a shared mapping the file's pages; a private one has none. */
+int shmi_os_discard(void *addr, size_t len)
+{
+	int kept = errno, err;
+
+	err = madvise(addr, len, MADV_REMOVE) ? -errno : 0;
+	if (err == -EINVAL)
+		err = madvise(addr, len, MADV_DONTNEED) ? -errno : 0;
+	errno = kept;
+	return err;
+}
+
 int shmi_os_bind(void *addr, size_t len, int policy, unsigned long nodes)
 {
 	unsigned long there = shmi_os_nodes();

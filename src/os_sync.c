@@ -8,6 +8,8 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -158,3 +160,16 @@ void shmi_os_cancel_restore(int was)
 
 static_assert((PTHREAD_CANCEL_DISABLE | PTHREAD_CANCEL_ENABLE) == 1,
 	      "the state is one bit");
+
+/* Without stdio, whose malloc may be what is broken. */
+void shmi_os_die(const char *format, const void *heap, const char *what,
+		 const void *at)
+{
+	char line[200];
+	int n = snprintf(line, sizeof(line), format, heap, what, at);
+
+	if (n > 0 && write(2, line, (size_t)n) < 0) {
+		/* There is nobody to tell. */
+	}
+	abort();
+}

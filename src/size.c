@@ -152,7 +152,7 @@ int shmi_size_repair(struct shmi_arena *a)
 	return cut(a, size);
 }
 
-static int lock(struct shmi_arena *a)
+int shmi_size_lock(struct shmi_arena *a)
 {
 	int err = shmi_lock_take(&a->lock);
 
@@ -164,7 +164,7 @@ static int lock(struct shmi_arena *a)
 	return err;
 }
 
-static void unlock(struct shmi_arena *a)
+void shmi_size_unlock(struct shmi_arena *a)
 {
 	shmi_lock_release(&a->lock);
 }
@@ -353,7 +353,7 @@ static int big_extend(struct shmi_arena *a, struct big *b, uint64_t size)
 static int big_begin(struct shmi_arena *a, struct big *b)
 {
 	uint64_t size;
-	int err = lock(a);
+	int err = shmi_size_lock(a);
 
 	if (err)
 		return err;
@@ -367,7 +367,7 @@ static int big_begin(struct shmi_arena *a, struct big *b)
 		b->epoch = read_epoch(a);
 		b->from = b->done = size;
 	}
-	unlock(a);
+	shmi_size_unlock(a);
 	return err;
 }
 
@@ -448,7 +448,7 @@ static int grow_outside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		err = make_present(a, b.done, to, &b.epoch, to, b.limit);
 		if (!err)
 			b.done = to;
-		bad = lock(a);
+		bad = shmi_size_lock(a);
 		if (bad) {
 			/* The file lock stays until close; so does ahead. */
 			return bad;
@@ -458,9 +458,41 @@ static int grow_outside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 			big_end(a, &b);
 		else if (b.done > b.from)
 			b.from = shmi_size_now(a);
-		unlock(a);
+		shmi_size_unlock(a);
 	} while (err == -EAGAIN);
 	return err;
+}
+
+/* ----- for the heap, which puts something of its own into new pages ----- */
+
+int shmi_size_stage(struct shmi_arena *a, uint64_t bytes, uint64_t *off)
+{
+	uint64_t limit = shmi_os_file_limit(), size;
+	int err = may_grow(a, SHMI_SIZE_ANY, bytes, &size);
+
+	if (!err && size + bytes > extent(a, size))
+		err = shmi_os_extend(shmi_arena_data_fd(a),
+				     file_len(a, size + bytes), limit);
+	*off = size;
+	return err;
+}
+
+void shmi_size_publish(struct shmi_arena *a, uint64_t size)
+{
+	set_size(a, size);
+}
+
+void shmi_size_unstage(struct shmi_arena *a)
+{
+	uint64_t size;
+
+	if (!read_size(a, &size))
+		undo(a, size);
+}
+
+int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes)
+{
+	return make_present(a, off, off + bytes, NULL, UINT64_MAX, UINT64_MAX);
 }
 
 int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
@@ -474,11 +506,11 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		return grow_outside(a, at, bytes, off);
 	/* A system call; others need not wait for it. */
 	limit = shmi_os_file_limit();
-	err = lock(a);
+	err = shmi_size_lock(a);
 	if (err)
 		return err;
 	err = grow_inside(a, at, bytes, present, limit, off, &unmapped);
-	unlock(a);
+	shmi_size_unlock(a);
 	/* The grow is done, whatever comes: what can fail here is the touch of
 	 * pages that somebody has cut off again, which is no news of ours. */
 	if (!err && unmapped)
@@ -494,7 +526,7 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 {
 	uint64_t size;
-	int err = lock(a);
+	int err = shmi_size_lock(a);
 
 	if (err)
 		return err;
@@ -507,6 +539,6 @@ int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 		if (err)
 			set_size(a, size);
 	}
-	unlock(a);
+	shmi_size_unlock(a);
 	return err;
 }

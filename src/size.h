@@ -24,6 +24,19 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes);
 
 /*
+ * For the heap. The arena's lock, with the size repaired: 0 or -errno. Under
+ * it, stage makes the file @bytes longer, from @off on, for the caller to write
+ * into the new pages, which others do not see and which are gone if it dies;
+ * then publish, or unstage. fill makes pages present that are in use.
+ */
+int shmi_size_lock(struct shmi_arena *a);
+void shmi_size_unlock(struct shmi_arena *a);
+int shmi_size_stage(struct shmi_arena *a, uint64_t bytes, uint64_t *off);
+void shmi_size_publish(struct shmi_arena *a, uint64_t size);
+void shmi_size_unstage(struct shmi_arena *a);
+int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes);
+
+/*
  * Makes file and header agree, from these two alone. For the owner of the
  * lock, or an opener that is alone. Can be repeated and interrupted.
  */

@@ -271,13 +271,22 @@ static void do_root(void)
 		calls.root = value;
 }
 
-/* A child uses what it inherits; with all its own checks. */
+/*
+ * A child uses what it inherits; with all its own checks. Not while a forged
+ * lock word has an owner: if that is our slot, the child waits for us as for
+ * any owner that is alive, and we wait for the child.
+ */
 static void do_fork(void)
 {
 	int i = pick(), status;
+	uint64_t lock = 0;
 	pid_t pid;
 
 	if (next() != 0xf0 || !calls.shm[i] || !rarely(&forks))
+		return;
+	if (pread(world.fd, &lock, sizeof(lock),
+		  offsetof(struct layout_hdr, lock)) != sizeof(lock) ||
+	    (lock & 0xffff))
 		return;
 	pid = fork();
 	CHECK(pid >= 0);

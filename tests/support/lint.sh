@@ -32,7 +32,8 @@ for f in $ours $code; do
 done
 
 # layers, lowest first: a file includes only what stands before it
-layers="os users lock header place companion arena size open page api"
+layers="os users lock header place companion arena size open page heap run span
+	thread block api"
 below=" layout "
 for l in $layers; do
 	below="$below$l "
@@ -70,7 +71,7 @@ for f in $(echo "$code" | grep '\.c$'); do
 	esac
 	gcc $flags $warn -O1 -fsyntax-only "$f" || say "gcc $f"
 done
-for h in shmem.h tmc/alloc.h tmc/shmem.h; do
+for h in shmem.h tmc/alloc.h tmc/shmem.h tmc/mspace.h; do
 	echo "#include <$h>" >"$B/h.c"
 	gcc -std=c11 -pedantic -Wall -Wextra -Werror -Iinclude -fsyntax-only \
 		"$B/h.c" || say "$h does not stand alone in C11"

@@ -1,0 +1,673 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* heap.c - heaps and their chunks, as this process knows them */
+/*
+ * A heap is found by the address of its header, which lies at the start of its
+ * first chunk. Everything that the header says is checked and copied when the
+ * process first meets the heap, and again when the chunks have changed (gen).
+ *
+ * A new chunk is the arena's new end. It is staged under the arena's lock
+ * (size.c): its table is written into pages that nobody sees yet, and the
+ * arena's size is published after that. Death in between:
+ *
+ *	before the size		the file is cut, the pages are gone
+ *	after it		grown_at/grown_by name a range inside of the
+ *				arena that begins with this heap's mark and is
+ *				no chunk: the next one in the lock enters it
+ *	after nchunks		grown_by is cleared by the next one
+ *
+ * Who we are in owner words is the arena's slot (users.h), which the kernel
+ * frees at our death, and a count of the processes that came to this heap with
+ * that slot, so that a slot's next user is not taken for us. Guests' slots
+ * have no such witness; what they own stays theirs until the slot is used
+ * again.
+ *
+ * Heaps outside of arenas are one process's at a time: there is nothing whose
+ * death the kernel would tell.
+ */
+#include "heap.h"
+
+#include "os.h"
+#include "size.h"
+#include "users.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_SLICES 4u		     /* of a heap that says nothing */
+#define MOST_SLICES ((uint64_t)1024) /* of a chunk that is not asked for */
+#define NOGROW 0x2u		     /* TMC_MSPACE_NOGROW */
+
+_Atomic uint64_t shmi_heap_epoch = 1;
+static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct shmi_heap *heaps; /* under registry */
+
+static uint64_t slices(uint64_t bytes)
+{
+	return (bytes + HEAP_SLICE - 1) / HEAP_SLICE;
+}
+
+/* ----- the message ----- */
+
+void shmi_heap_die(const char *what, const void *at, const void *h)
+{
+	shmi_os_die("libshmem: heap %p: %s at %p\n", h, what, at);
+}
+
+/* ----- private copies ----- */
+
+static uint64_t head_slices(const struct shmi_heap *hp, uint64_t start,
+			    uint64_t n)
+{
+	uint64_t first =
+		start == (uintptr_t)hp->h ? sizeof(struct heap_hdr) : 0;
+
+	return slices(first + n * sizeof(uint32_t));
+}
+
+/* Whether [start, start + n slices) may be a chunk of this heap. */
+static bool good_chunk(const struct shmi_heap *hp, uint64_t start, uint64_t n,
+		       uint64_t nhead)
+{
+	const struct shmi_arena *a = hp->arena;
+
+	if (start % HEAP_SLICE || !n || n > HEAP_COUNT ||
+	    nhead != head_slices(hp, start, n) || nhead > n)
+		return false;
+	return !a || (start - a->c.base < a->c.maxsize &&
+		      n * HEAP_SLICE <= a->c.base + shmi_size_now(a) - start);
+}
+
+static int copy_chunks(struct shmi_heap *hp)
+{
+	struct heap_hdr *h = hp->h;
+	uint32_t n = h->nchunks, i, gen = h->gen;
+
+	if (!n || n > HEAP_CHUNKS || h->chunk[0].start != (uintptr_t)h)
+		return -EUCLEAN;
+	for (i = 0; i < n; i++) {
+		uint64_t start = h->chunk[i].start;
+		uint32_t len = h->chunk[i].nslices, nhead = h->chunk[i].nhead;
+
+		if (!good_chunk(hp, start, len, nhead))
+			return -EUCLEAN;
+		if (hp->chunk[i].start != start)
+			hp->chunk[i].rotor = 0;
+		hp->chunk[i].start = start;
+		hp->chunk[i].nslices = len;
+		hp->chunk[i].nhead = nhead;
+	}
+	hp->nchunks = n;
+	hp->gen = gen;
+	return 0;
+}
+
+uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
+{
+	uint64_t sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < hp->nchunks; i++)
+		sum += hp->chunk[i].nslices * HEAP_SLICE;
+	return sum;
+}
+
+/* ----- the lock ----- */
+
+static void enter_chunk(struct shmi_heap *hp, uint64_t start, uint64_t n)
+{
+	struct heap_hdr *h = hp->h;
+	uint32_t i = hp->nchunks;
+
+	/* release: who sees the count sees the chunk. */
+	h->chunk[i].start = start;
+	h->chunk[i].nslices = (uint32_t)n;
+	h->chunk[i].nhead = (uint32_t)head_slices(hp, start, n);
+	atomic_store_explicit(&h->nchunks, i + 1, memory_order_release);
+	h->gen++;
+}
+
+/* The header of a chunk's table, while it has not been entered. */
+static uint64_t chunk_mark(const struct shmi_heap *hp, uint64_t start)
+{
+	return ~(hp->secret ^ start);
+}
+
+/* Somebody died between the arena's new size and the heap's new chunk. */
+static void finish_growth(struct shmi_heap *hp)
+{
+	struct shmi_arena *a = hp->arena;
+	uint64_t at = hp->h->grown_at, by = hp->h->grown_by, start, n;
+	uint32_t i;
+
+	if (!by)
+		return;
+	start = (a->c.base + at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	n = (a->c.base + at + by - start) / HEAP_SLICE;
+	for (i = 0; i < hp->nchunks && hp->chunk[i].start != start; i++)
+		;
+	if (i == hp->nchunks && i < HEAP_CHUNKS && at < a->c.maxsize &&
+	    by <= shmi_size_now(a) && at <= shmi_size_now(a) - by &&
+	    good_chunk(hp, start, n, head_slices(hp, start, n)) &&
+	    *(uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8) ==
+		    chunk_mark(hp, start))
+		enter_chunk(hp, start, n);
+	hp->h->grown_by = 0;
+}
+
+static int current(struct shmi_heap *hp)
+{
+	struct heap_hdr *h = hp->h;
+	uint64_t deaths;
+	int err = 0;
+
+	if (hp->gen != h->gen || !hp->nchunks)
+		err = copy_chunks(hp);
+	if (err || !hp->arena)
+		return err;
+	if (h->grown_by) {
+		finish_growth(hp);
+		err = copy_chunks(hp);
+	}
+	deaths = hp->arena->lock.h->deaths;
+	if (!err && h->deaths != deaths) {
+		shmi_run_repair(hp);
+		h->deaths = deaths;
+		h->gen++; /* others' rotors are void */
+	}
+	return err;
+}
+
+int shmi_heap_lock(struct shmi_heap *hp)
+{
+	int err = 0;
+
+	if (hp->arena)
+		err = shmi_size_lock(hp->arena);
+	else
+		pthread_mutex_lock(&hp->mutex);
+	if (err)
+		return err;
+	err = current(hp);
+	if (err)
+		shmi_heap_unlock(hp);
+	return err;
+}
+
+void shmi_heap_unlock(struct shmi_heap *hp)
+{
+	if (hp->arena)
+		shmi_size_unlock(hp->arena);
+	else
+		pthread_mutex_unlock(&hp->mutex);
+}
+
+/* ----- chunks ----- */
+
+/* Into pages that are ours alone. @first: bytes before the table. */
+static int write_table(struct shmi_heap *hp, uint64_t start, uint64_t n,
+		       uint64_t first)
+{
+	_Atomic uint32_t *table = (_Atomic uint32_t *)(start + first);
+	uint64_t nhead = slices(first + n * sizeof(uint32_t));
+	int err = shmi_heap_fill(hp, start + first, n * sizeof(uint32_t));
+
+	if (err)
+		return err;
+	if (n > nhead)
+		table[nhead] = (uint32_t)(n - nhead);
+	return 0;
+}
+
+/* Room in the arena for @n slices, and what it takes to align them. */
+static int stage(struct shmi_heap *hp, uint64_t n, uint64_t *at, uint64_t *by)
+{
+	struct shmi_arena *a = hp->arena;
+	uint64_t page = a->c.pagesize, size = shmi_size_now(a);
+	uint64_t start =
+		(a->c.base + size + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+
+	*by = start - (a->c.base + size) + n * HEAP_SLICE;
+	*by = (*by + page - 1) & ~(page - 1);
+	return shmi_size_stage(a, *by, at);
+}
+
+static int more_of_arena(struct shmi_heap *hp, uint64_t n)
+{
+	struct shmi_arena *a = hp->arena;
+	uint64_t at, by, start, *mark;
+	int err = stage(hp, n, &at, &by);
+
+	if (err)
+		return err;
+	start = (a->c.base + at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	n = (a->c.base + at + by - start) / HEAP_SLICE;
+	mark = (uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8);
+	err = shmi_heap_fill(hp, (uintptr_t)mark, 8);
+	if (!err)
+		err = write_table(hp, start, n, 0);
+	if (err) {
+		shmi_size_unstage(a);
+		return err;
+	}
+	*mark = chunk_mark(hp, start);
+	hp->h->grown_at = at;
+	atomic_store_explicit(&hp->h->grown_by, by, memory_order_release);
+	shmi_size_publish(a, at + by);
+	enter_chunk(hp, start, n);
+	atomic_store_explicit(&hp->h->grown_by, 0, memory_order_release);
+	return 0;
+}
+
+static int map_slices(const struct shmi_pages *how, uint64_t n, uint64_t *start)
+{
+	void *at;
+	uint64_t len = (n + 1) * HEAP_SLICE;
+	int err = shmi_page_map(how, NULL, len, &at);
+
+	if (err)
+		return err;
+	*start = ((uintptr_t)at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	return 0;
+}
+
+static int more_anonymous(struct shmi_heap *hp, uint64_t n)
+{
+	uint64_t start;
+	int err = map_slices(&hp->how, n, &start);
+
+	if (!err)
+		err = write_table(hp, start, n, 0);
+	if (!err)
+		enter_chunk(hp, start, n);
+	return err;
+}
+
+int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
+{
+	uint64_t n = slices(shmi_heap_footprint(hp) / 4), least;
+	int err;
+
+	if (!hp->growable || hp->nchunks == HEAP_CHUNKS)
+		return -ENOMEM;
+	/* The mark is in the first slice's last word, behind the table. */
+	least = nslices + slices(nslices * sizeof(uint32_t) + 64);
+	if (least > HEAP_COUNT)
+		return -ENOMEM;
+	if (n > MOST_SLICES)
+		n = MOST_SLICES;
+	if (n < 16)
+		n = 16;
+	if (n < least)
+		n = least;
+	err = hp->arena ? more_of_arena(hp, n) : more_anonymous(hp, n);
+	if (err == -ENOMEM && n > least)
+		err = hp->arena ? more_of_arena(hp, least)
+				: more_anonymous(hp, least);
+	if (err)
+		return err;
+	err = copy_chunks(hp);
+	if (!err && hp->h->peak < shmi_heap_footprint(hp))
+		hp->h->peak = shmi_heap_footprint(hp);
+	return err;
+}
+
+/* ----- owners ----- */
+
+bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner)
+{
+	uint32_t slot = heap_owner_slot(owner);
+	uint32_t life = heap_owner_life(owner);
+
+	if (!owner)
+		return true;
+	if (!hp->arena)
+		return slot != hp->slot || life != hp->life;
+	if (slot >= LAYOUT_SLOTS || (hp->h->life[slot] & HEAP_THREADS) != life)
+		return true;
+	return slot != hp->slot && !shmi_users_alive(hp->arena->fd, slot);
+}
+
+/* Under the lock. */
+static void come_in(struct shmi_heap *hp)
+{
+	if (!hp->arena) {
+		hp->slot = 0;
+		hp->life = 1 + (uint32_t)hp->h->life[0]++ % HEAP_THREADS;
+		return;
+	}
+	hp->slot = hp->arena->lock.slot;
+	hp->life = ++hp->h->life[hp->slot] & HEAP_THREADS;
+}
+
+/* ----- fork, and arenas that close ----- */
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&registry);
+}
+
+static void after_fork_in_parent(void)
+{
+	pthread_mutex_unlock(&registry);
+}
+
+/* What the parent's threads own is theirs. */
+static void after_fork_in_child(void)
+{
+	struct shmi_heap *hp;
+
+	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	for (hp = heaps; hp; hp = hp->next) {
+		pthread_mutex_init(&hp->mutex, NULL);
+		hp->life = 0; /* comes in anew */
+	}
+	pthread_mutex_unlock(&registry);
+}
+
+/* Under the registry's lock of arena.c, so it takes none of ours. */
+static void arena_closes(void)
+{
+	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+}
+
+static void set_up(void)
+{
+	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+	shmi_arena_on_close(arena_closes);
+}
+
+static void drop(struct shmi_heap **at)
+{
+	struct shmi_heap *hp = *at;
+
+	*at = hp->next;
+	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	pthread_mutex_destroy(&hp->mutex);
+	shmi_os_unmap(hp, sizeof(*hp));
+}
+
+static bool still_open(const struct shmi_heap *hp)
+{
+	struct shmi_arena *a;
+
+	if (!hp->arena)
+		return true;
+	a = shmi_arena_by_id(hp->arena_id);
+	if (a)
+		shmi_arena_close(a);
+	return a;
+}
+
+/* ----- found by address ----- */
+
+static struct shmi_heap *new_heap(struct heap_hdr *h, struct shmi_arena *a)
+{
+	const struct shmi_map_how how = { .prot = SHMI_PROT_READ |
+						  SHMI_PROT_WRITE };
+	struct shmi_heap *hp;
+	void *at;
+
+	/* Not from malloc(), which may be this heap. */
+	if (shmi_os_map_anon(&how, NULL, sizeof(*hp), &at))
+		return NULL;
+	hp = at;
+	hp->h = h;
+	hp->arena = a;
+	hp->arena_id = a ? a->id : 0;
+	hp->secret = h->secret;
+	hp->flags = h->flags;
+	hp->growable = a && !(h->flags & NOGROW);
+	hp->populate = a && (a->c.flags & LAYOUT_POPULATE);
+	hp->how.pagesize = shmi_os_pagesize();
+	pthread_mutex_init(&hp->mutex, NULL);
+	return hp;
+}
+
+/* Whether a heap can begin at @h: not yet what it says. */
+static int may_be_heap(const struct heap_hdr *h, const struct shmi_arena *a)
+{
+	if (!h || (uintptr_t)h % HEAP_SLICE)
+		return -EINVAL;
+	if (!a)
+		return 0;
+	if (!a->writable)
+		return -EACCES;
+	return (uintptr_t)h - a->c.base + sizeof(*h) <= shmi_size_now(a)
+		       ? 0
+		       : -EINVAL;
+}
+
+/* @trust: there is memory at @h, though it is no arena's. */
+static int meet(struct heap_hdr *h, bool trust, struct shmi_heap **out)
+{
+	struct shmi_arena *a = shmi_arena_around(h);
+	int err = a || trust ? may_be_heap(h, a) : -EINVAL;
+
+	if (!err && (h->magic != HEAP_MAGIC || h->format != HEAP_FORMAT ||
+		     h->self != (uintptr_t)h))
+		err = -EINVAL;
+	if (!err) {
+		*out = new_heap(h, a);
+		if (!*out)
+			err = -ENOMEM;
+	}
+	if (!err) {
+		(*out)->next = heaps;
+		heaps = *out;
+	}
+	if (a)
+		shmi_arena_close(a);
+	return err;
+}
+
+struct heap_hdr *shmi_heap_private_around(const void *p)
+{
+	struct heap_hdr *found = NULL;
+	struct shmi_heap *hp;
+	uint32_t i;
+
+	pthread_mutex_lock(&registry);
+	for (hp = heaps; hp && !found; hp = hp->next)
+		for (i = 0; !hp->arena && i < hp->nchunks && !found; i++)
+			if ((uintptr_t)p - hp->chunk[i].start <
+			    hp->chunk[i].nslices * HEAP_SLICE)
+				found = hp->h;
+	pthread_mutex_unlock(&registry);
+	return found;
+}
+
+static int find(const void *p, bool trust, struct shmi_heap **out)
+{
+	struct heap_hdr *h = (struct heap_hdr *)p;
+	struct shmi_heap **at = &heaps, *hp = NULL;
+	int err = 0;
+
+	pthread_once(&once, set_up);
+	pthread_mutex_lock(&registry);
+	while (*at && (*at)->h != h)
+		at = &(*at)->next;
+	if (*at && !still_open(*at))
+		drop(at);
+	else
+		hp = *at;
+	if (!hp)
+		err = meet(h, trust, &hp);
+	pthread_mutex_unlock(&registry);
+	*out = hp;
+	if (err || (*out)->life)
+		return err;
+	err = shmi_heap_lock(*out);
+	if (err)
+		return err;
+	if (!(*out)->life)
+		come_in(*out);
+	shmi_heap_unlock(*out);
+	return 0;
+}
+
+int shmi_heap_get(const void *p, struct shmi_heap **out)
+{
+	return find(p, false, out);
+}
+
+int shmi_heap_get_at(const void *p, struct shmi_heap **out)
+{
+	return find(p, true, out);
+}
+
+/* ----- create ----- */
+
+/* Into pages that are ours alone. */
+static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
+			uint64_t n)
+{
+	struct heap_hdr *h = hp->h;
+	int err = shmi_heap_fill(hp, (uintptr_t)h, 4096 + 64);
+
+	if (!err)
+		err = write_table(hp, (uintptr_t)h, n, sizeof(*h));
+	if (!err)
+		err = shmi_os_random(&h->secret, sizeof(h->secret));
+	if (err)
+		return err;
+	h->format = HEAP_FORMAT;
+	h->flags = plan->flags;
+	h->self = (uintptr_t)h;
+	h->chunk[0].start = (uintptr_t)h;
+	h->chunk[0].nslices = (uint32_t)n;
+	h->chunk[0].nhead = (uint32_t)head_slices(hp, (uintptr_t)h, n);
+	h->nchunks = 1;
+	h->peak = n * HEAP_SLICE;
+	if (hp->arena)
+		h->deaths = hp->arena->lock.h->deaths;
+	h->magic = HEAP_MAGIC;
+	return 0;
+}
+
+/* The heap appears with the arena's new size, or not at all. */
+static int create_in_arena(struct shmi_heap *hp,
+			   const struct shmi_heap_plan *plan, uint64_t n)
+{
+	uint64_t at, by;
+	int err = shmi_size_lock(hp->arena);
+
+	if (err)
+		return err;
+	err = stage(hp, n, &at, &by);
+	if (!err) {
+		uint64_t start = (hp->arena->c.base + at + HEAP_SLICE - 1) &
+				 ~(HEAP_SLICE - 1);
+
+		hp->h = (struct heap_hdr *)(uintptr_t)start;
+		n = (hp->arena->c.base + at + by - start) / HEAP_SLICE;
+		err = write_header(hp, plan, n);
+		if (err)
+			shmi_size_unstage(hp->arena);
+		else
+			shmi_size_publish(hp->arena, at + by);
+	}
+	shmi_size_unlock(hp->arena);
+	return err;
+}
+
+static int create_at_base(struct shmi_heap *hp,
+			  const struct shmi_heap_plan *plan)
+{
+	uintptr_t base = (uintptr_t)plan->base;
+	uintptr_t start = (base + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	uint64_t n;
+
+	if (start < base || start - base > plan->capacity)
+		return -ENOMEM;
+	n = (plan->capacity - (start - base)) / HEAP_SLICE;
+	hp->h = (struct heap_hdr *)start;
+	if (n > HEAP_COUNT || n <= head_slices(hp, start, n))
+		return -ENOMEM;
+	memset(hp->h, 0, sizeof(*hp->h) + n * sizeof(uint32_t));
+	return write_header(hp, plan, n);
+}
+
+int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
+{
+	struct shmi_heap tmp = { .arena = plan->arena,
+				 .populate = plan->populate,
+				 .how.pagesize = shmi_os_pagesize() };
+	uint64_t n = plan->capacity ? slices(plan->capacity) : FIRST_SLICES;
+	uint64_t start;
+	struct shmi_heap *hp;
+	int err;
+
+	n += slices(sizeof(struct heap_hdr) + n * sizeof(uint32_t));
+	if (plan->capacity > HEAP_COUNT * HEAP_SLICE / 2)
+		return -ENOMEM;
+	if (plan->base) {
+		err = create_at_base(&tmp, plan);
+	} else if (plan->arena) {
+		err = create_in_arena(&tmp, plan, n);
+	} else {
+		tmp.how = *plan->how;
+		err = map_slices(plan->how, n, &start);
+		if (!err) {
+			tmp.h = (struct heap_hdr *)(uintptr_t)start;
+			err = write_header(&tmp, plan, n);
+		}
+	}
+	if (!err)
+		err = shmi_heap_get_at(tmp.h, &hp);
+	if (err)
+		return err;
+	if (!plan->arena && !plan->base) {
+		hp->how = *plan->how;
+		hp->populate = plan->populate;
+		hp->growable = !(plan->flags & NOGROW);
+	}
+	*out = tmp.h;
+	return 0;
+}
+
+static void forget(struct heap_hdr *h)
+{
+	struct shmi_heap **at = &heaps;
+
+	pthread_mutex_lock(&registry);
+	while (*at && (*at)->h != h)
+		at = &(*at)->next;
+	if (*at)
+		drop(at);
+	pthread_mutex_unlock(&registry);
+}
+
+/*
+ * magic first: the heap is gone then, and what a death leaves is pages that
+ * are nobody's. From the last chunk to the first, since only the arena's tail
+ * can be cut; what is below something else is punched out.
+ */
+int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
+{
+	struct shmi_heap *hp;
+	struct shmi_arena *a;
+	int err = shmi_heap_get(h, &hp);
+	uint32_t i;
+
+	if (!err)
+		err = shmi_heap_lock(hp);
+	if (err)
+		return err;
+	*freed = shmi_heap_footprint(hp);
+	a = hp->arena;
+	h->magic = 0;
+	shmi_heap_unlock(hp);
+	for (i = hp->nchunks; i-- > 0;) {
+		uint64_t start = hp->chunk[i].start;
+		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
+
+		if (a && shmi_size_shrink(a, start - a->c.base, len) == -EINVAL)
+			shmi_heap_punch(hp, start, len);
+		else if (!a && hp->growable)
+			shmi_page_unmap((void *)(uintptr_t)start, len);
+	}
+	forget(h);
+	return 0;
+}

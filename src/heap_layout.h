@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* heap_layout.h - a heap as it lies in its arena. Nothing here runs. */
+#ifndef SHMI_HEAP_LAYOUT_H
+#define SHMI_HEAP_LAYOUT_H
+
+#include "layout.h"
+
+/*
+ * A heap has chunks, each a range of its arena (or of other memory) whose
+ * start is a multiple of SLICE. A chunk is cut into slices; the first ones
+ * hold its table, one word for each slice, and in the heap's first chunk
+ * struct heap_hdr before that. The rest is runs of slices:
+ *
+ *	free
+ *	a span	 one slice of small blocks of one size, behind struct heap_run
+ *	large	 one block, behind struct heap_run
+ *
+ * A block is never at the start of a slice, and a large one begins in the first
+ * slice of its run or right behind it. So for every block
+ *
+ *	run = (block - 1) rounded down to SLICE
+ *
+ * Format 1 of the heap; everything in bytes unless it says slices.
+ */
+#define HEAP_MAGIC 0x3170616568736d74ull /* "tmsheap1" */
+#define HEAP_FORMAT 1u
+#define HEAP_SLICE ((uint64_t)65536)
+#define HEAP_CHUNKS 512u
+#define HEAP_RUN_LEN 128u /* of struct heap_run; blocks follow */
+#define HEAP_CLASSES 37u  /* sizes of small blocks; heap_class.h */
+
+/*
+ * A table's word, for the first slice of a run: how many slices it has, and
+ * what it is. Words of other slices are 0. The runs of a chunk, one after the
+ * other, cover it; each change is one store (run.c).
+ */
+#define HEAP_USED 0x80000000u  /* else free */
+#define HEAP_DIRTY 0x40000000u /* free: pages may be there, and not zero */
+#define HEAP_COUNT 0x0fffffffu /* slices */
+
+struct heap_chunk {
+	_Atomic uint64_t start; /* multiple of HEAP_SLICE */
+	_Atomic uint32_t nslices, nhead;
+};
+
+/*
+ * "lock": written under the arena's lock. All of it is hostile to a reader:
+ * checked by heap.c at each attach and at each change of generation.
+ */
+struct heap_hdr {
+	uint64_t magic;		   /* HEAP_MAGIC; stored last by create */
+	uint32_t format;	   /* HEAP_FORMAT */
+	uint32_t flags;		   /* TMC_MSPACE_*; never changes */
+	uint64_t self;		   /* address of this */
+	uint64_t secret;	   /* random; marks runs and free blocks */
+	_Atomic uint64_t grown_at; /* lock; arena offset and bytes of a chunk */
+	_Atomic uint64_t grown_by; /* that is being made; 0: none */
+	_Atomic uint64_t deaths;   /* lock; the arena's count when tables were
+				    * last put right */
+	_Atomic uint64_t peak;	   /* lock; largest footprint, a hint */
+	_Atomic uint32_t nchunks;  /* lock; stored last by what adds one */
+	_Atomic uint32_t gen;	   /* lock; moves when chunks change */
+	_Atomic uint32_t orphans;  /* spans given up by threads that ended, a
+				    * hint: when to look for them */
+	uint32_t spare;
+	_Atomic uint64_t dirty; /* slices that are, a hint */
+	uint8_t pad[4096 - 88];
+	struct heap_chunk chunk[HEAP_CHUNKS]; /* lock */
+	_Atomic uint32_t life[LAYOUT_SLOTS];  /* lock; how often this slot
+						   * of the arena came here */
+};
+
+/*
+ * The head of a run. The first half is the owner's, a thread: written by it
+ * alone, or under the lock by who adopts the span when the owner is gone. Read
+ * by all, so each word is checked where it is used.
+ */
+struct heap_run {
+	_Atomic uint64_t mark;	/* secret ^ address: a run of this heap */
+	uint64_t heap;		/* address of the heap's header */
+	_Atomic uint64_t owner; /* heap.h; 0: nobody */
+	uint32_t kind;		/* size class, or HEAP_LARGE */
+	_Atomic uint32_t free;	/* index + 1 of the first free block */
+	_Atomic uint32_t fresh; /* blocks from here on were never used */
+	_Atomic uint32_t ready; /* blocks up to here have their pages */
+	_Atomic uint32_t used;	/* blocks not free, as far as the owner knows;
+				 * adoption counts anew */
+	_Atomic uint32_t taken; /* list that is being moved from others to
+				 * free; span.c */
+	_Atomic uint32_t interior; /* 1: a block's user has an address inside
+				    * of it (memalign) */
+	uint32_t place;		   /* in the owner's private table, a hint */
+	uint8_t pad0[64 - 56];
+	_Atomic uint64_t others; /* index + 1 of the first block that others
+				  * have freed; pushed by anybody */
+	uint64_t len;		 /* large: bytes that the block's user has */
+	uint64_t block;		 /* large: its address */
+	uint8_t pad1[64 - 24];
+};
+
+#define HEAP_LARGE 0x1000u
+
+/* A free block's first word: index + 1 of the next, and a check. */
+#define HEAP_NEXT 0xffffffffu
+
+static_assert(sizeof(struct heap_run) == HEAP_RUN_LEN, "heap format 1");
+static_assert(offsetof(struct heap_run, others) == 64, "heap format 1");
+static_assert(offsetof(struct heap_hdr, chunk) == 4096, "heap format 1");
+static_assert(sizeof(struct heap_hdr) % 64 == 0, "heap format 1");
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_step_heap.c - a process dies at any instruction of a call of the heap.
+ *
+ * All victims die in one and the same arena, one after the other. After each a
+ * fresh process walks the heap, finds the blocks of the living as they were,
+ * and takes, fills and gives back blocks of all sizes. What the dead had in
+ * their hands at the end is printed.
+ */
+#include "test.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <shmem.h>
+
+#include "peer.h"
+#include "step.h"
+
+#define MOST 120 /* instructions that a call is killed at, in short */
+#define LIVE 64
+#define LIVE_LEN(i) ((size_t)(i)*37 % 900 + 8)
+
+/* In memory that all the victims and checkers inherit. */
+static struct {
+	tmc_shmem_t *shm;
+	tmc_mspace heap;
+	unsigned char *live[LIVE];
+	void *mine[LIVE]; /* the victim's */
+	unsigned char *others;
+} w;
+
+struct heap_case {
+	const char *name;
+	void (*prepare)(void); /* in the victim, before the steps */
+	void (*call)(void);
+};
+
+/* ----- the calls ----- */
+
+static void take_mine(void)
+{
+	int i;
+
+	for (i = 0; i < LIVE; i++)
+		w.mine[i] = tmc_mspace_malloc(w.heap, 100);
+}
+
+static void give_mine(void)
+{
+	int i;
+
+	for (i = 0; i < LIVE; i++)
+		tmc_mspace_free(w.mine[i]);
+}
+
+static void warm(void)
+{
+	take_mine();
+	give_mine();
+}
+
+static void nothing(void)
+{
+}
+
+static void call_malloc(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, 100);
+}
+
+static void take_large(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, 100 * KIB);
+}
+
+static void call_free(void)
+{
+	tmc_mspace_free(w.mine[0]);
+}
+
+static void take_rare(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, 20000);
+}
+
+/* The only block of a span that is not the current one. */
+static void take_last(void)
+{
+	void *p[8];
+	int i;
+
+	for (i = 0; i < 8; i++)
+		p[i] = tmc_mspace_malloc(w.heap, 30000);
+	for (i = 1; i < 8; i++)
+		tmc_mspace_free(p[i]);
+	w.mine[0] = p[0];
+}
+
+static void free_others(void)
+{
+	tmc_mspace_free(w.others);
+}
+
+static void call_realloc(void)
+{
+	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], 5000);
+}
+
+static void call_memalign(void)
+{
+	w.mine[0] = tmc_mspace_memalign(w.heap, 256, 300);
+}
+
+static void call_grow(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, 3 * MIB);
+}
+
+static void call_trim(void)
+{
+	tmc_mspace_trim(w.heap, 0);
+}
+
+static const struct heap_case cases[] = {
+	{ "trim", warm, call_trim },
+	{ "malloc", warm, call_malloc },
+	{ "malloc, first", nothing, call_malloc },
+	{ "malloc, large", warm, take_large },
+	{ "malloc, a new chunk", warm, call_grow },
+	{ "malloc, new span", warm, take_rare },
+	{ "memalign", warm, call_memalign },
+	{ "realloc", take_mine, call_realloc },
+	{ "free", take_mine, call_free },
+	{ "free, large", take_large, call_free },
+	{ "free, last of a span", take_last, call_free },
+	{ "free, of another's", warm, free_others },
+};
+
+/* ----- victims and checkers ----- */
+
+static pid_t victim(const struct heap_case *c)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	step_me();
+	c->prepare();
+	STEP_EDGE();
+	c->call();
+	STEP_EDGE();
+	_exit(0);
+}
+
+static int check_peer(struct peer *self, void *arg)
+{
+	void *p[200];
+	size_t i, k;
+
+	PEER_CHECK(self && !arg && !tmc_mspace_check(w.heap));
+	for (i = 0; i < LIVE; i++)
+		for (k = 0; k < LIVE_LEN(i); k++)
+			PEER_CHECK(w.live[i][k] == (unsigned char)i);
+	for (i = 0; i < 200; i++) {
+		size_t n = i % 40 ? i * 31 % 3000 : 70 * KIB;
+
+		p[i] = tmc_mspace_malloc(w.heap, n);
+		PEER_CHECK(p[i]);
+		memset(p[i], 0xee, n);
+	}
+	for (i = 0; i < 200; i++)
+		tmc_mspace_free(p[i]);
+	for (i = 0; i < LIVE; i++)
+		for (k = 0; k < LIVE_LEN(i); k++)
+			PEER_CHECK(w.live[i][k] == (unsigned char)i);
+	PEER_CHECK(!tmc_mspace_check(w.heap));
+	return 0;
+}
+
+static void end(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+}
+
+static int kill_at(const struct heap_case *c, const struct step_trace *t,
+		   size_t n)
+{
+	pid_t pid;
+	int bad;
+
+	w.others = tmc_mspace_malloc(w.heap, 100);
+	pid = victim(c);
+	bad = !w.others || pid < 0 || step_begin(pid) || step_to(pid, t, n) < 0;
+	end(pid);
+	if (!bad)
+		bad = peer_run(check_peer, NULL);
+	if (bad)
+		fprintf(stderr, "%s: killed after %zu of %zu instructions\n",
+			c->name, n, t->n);
+	return bad;
+}
+
+static void run_case(const struct heap_case *c)
+{
+	struct step_trace t = { 0 };
+	size_t *points, n, i;
+	pid_t pid;
+
+	w.others = tmc_mspace_malloc(w.heap, 100);
+	pid = victim(c);
+	assert_true(pid > 0);
+	assert_int_equal(step_begin(pid), 0);
+	assert_int_equal(step_record(pid, &t), 0);
+	end(pid);
+	points = calloc(t.n + 1, sizeof(*points));
+	assert_non_null(points);
+	n = step_choose(&t, getenv("SOAK") ? t.n + 1 : MOST, points);
+	for (i = 0; i < n; i++)
+		assert_int_equal(kill_at(c, &t, points[i]), 0);
+	printf("%-24s %6zu instructions, killed at %zu\n", c->name, t.n, n);
+	free(points);
+	step_forget(&t);
+}
+
+static void the_heap_survives_a_death_anywhere(void **state)
+{
+	const char *why =
+		UNDER_SANITIZER ? "too many instructions" : step_impossible();
+	size_t i, used;
+
+	(void)state;
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+	w.shm = tmc_shmem_create(box_path("step"), NULL, NULL, 4 * GIB);
+	assert_non_null(w.shm);
+	w.heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(w.shm));
+	assert_non_null(w.heap);
+	for (i = 0; i < LIVE; i++) {
+		w.live[i] = tmc_mspace_malloc(w.heap, LIVE_LEN(i));
+		assert_non_null(w.live[i]);
+		memset(w.live[i], (int)i, LIVE_LEN(i));
+	}
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		run_case(&cases[i]);
+	assert_int_equal(tmc_mspace_trim(w.heap, 0), 1);
+	assert_int_equal(tmc_mspace_check(w.heap), 0);
+	for (i = 0; i < LIVE; i++)
+		tmc_mspace_free(w.live[i]);
+	tmc_mspace_statistics(w.heap, NULL, NULL, &used);
+	printf("in blocks that the dead had: %zu KiB\n", used / KIB);
+	tmc_shmem_close(w.shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("step")), 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_heap_survives_a_death_anywhere),
+	};
+
+	(void)argc;
+	step_bind_now(argv);
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_mspace.c - the heap in an arena, against a model of it. */
+#include "test.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <shmem.h>
+
+#include "peer.h"
+
+#define BLOCKS 800
+#define STEPS (UNDER_SANITIZER ? 20000 : 100000)
+
+static tmc_shmem_t *shm;
+
+/* Each test has a fresh arena with a heap, which is its root. */
+static int make_heap(void **state)
+{
+	shm = tmc_shmem_create(box_path("heap"), NULL, NULL, GIB);
+	*state = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					   tmc_shmem_alloc(shm));
+	return !*state || tmc_shmem_set_data(shm, *state);
+}
+
+static int drop_heap(void **state)
+{
+	(void)state;
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(box_path("heap"));
+}
+
+static size_t used(tmc_mspace heap)
+{
+	size_t n = 0;
+
+	tmc_mspace_statistics(heap, NULL, NULL, &n);
+	return n;
+}
+
+/* ----- random calls, each block with a pattern of its own ----- */
+
+struct model {
+	unsigned char *p[BLOCKS];
+	size_t n[BLOCKS];
+	uint64_t rng;
+	unsigned char salt;
+};
+
+static uint64_t rnd(struct model *m)
+{
+	m->rng ^= m->rng << 13;
+	m->rng ^= m->rng >> 7;
+	return m->rng ^= m->rng << 17;
+}
+
+static size_t some_size(struct model *m)
+{
+	uint64_t r = rnd(m);
+
+	if (r % 64 == 0)
+		return (r >> 8) % (300 * KIB);
+	return (r >> 8) % (r % 8 ? 600 : 33 * KIB);
+}
+
+static void paint(struct model *m, size_t i)
+{
+	memset(m->p[i], (int)(m->salt + i), m->n[i]);
+}
+
+static int is_painted(struct model *m, size_t i, size_t n)
+{
+	size_t k;
+
+	for (k = 0; k < n; k++)
+		if (m->p[i][k] != (unsigned char)(m->salt + i))
+			return 0;
+	return 1;
+}
+
+static int is_zero(const unsigned char *p, size_t n)
+{
+	while (n && !p[n - 1])
+		n--;
+	return !n;
+}
+
+static int take(struct model *m, tmc_mspace heap, size_t i)
+{
+	size_t align = (size_t)16 << rnd(m) % 14;
+
+	m->n[i] = some_size(m);
+	switch (rnd(m) % 4) {
+	case 0:
+		m->p[i] = tmc_mspace_calloc(heap, m->n[i], 1);
+		if (!m->p[i] || !is_zero(m->p[i], m->n[i]))
+			return -1;
+		break;
+	case 1:
+		m->p[i] = tmc_mspace_memalign(heap, align, m->n[i]);
+		if ((uintptr_t)m->p[i] % align)
+			return -1;
+		break;
+	default:
+		m->p[i] = tmc_mspace_malloc(heap, m->n[i]);
+	}
+	if (!m->p[i] || (uintptr_t)m->p[i] % 16 ||
+	    tmc_mspace_usable_size(m->p[i]) < m->n[i])
+		return -1;
+	paint(m, i);
+	return 0;
+}
+
+static int change(struct model *m, tmc_mspace heap, size_t i)
+{
+	size_t n = some_size(m);
+	unsigned char *p = tmc_mspace_realloc(heap, m->p[i], n);
+
+	if (!p)
+		return -1;
+	m->p[i] = p;
+	if (!is_painted(m, i, n < m->n[i] ? n : m->n[i]))
+		return -1;
+	m->n[i] = n;
+	paint(m, i);
+	return 0;
+}
+
+static int play(tmc_mspace heap, uint64_t seed, int steps)
+{
+	struct model *m = calloc(1, sizeof(*m));
+	int bad = !m;
+	size_t i;
+
+	for (m->rng = seed * 0x9e3779b97f4a7c15ull + 1,
+	    m->salt = (unsigned char)(seed * 37);
+	     steps-- > 0 && !bad;) {
+		i = rnd(m) % BLOCKS;
+		if (!m->p[i]) {
+			bad = take(m, heap, i);
+		} else if (!is_painted(m, i, m->n[i])) {
+			bad = 1;
+		} else if (rnd(m) % 5 == 0) {
+			bad = change(m, heap, i);
+		} else {
+			tmc_mspace_free(m->p[i]);
+			m->p[i] = NULL;
+		}
+	}
+	for (i = 0; i < BLOCKS; i++) {
+		if (m->p[i] && !is_painted(m, i, m->n[i]))
+			bad = 1;
+		tmc_mspace_free(m->p[i]);
+	}
+	free(m);
+	return bad;
+}
+
+static void random_calls_agree_with_a_model(void **state)
+{
+	assert_int_equal(play(*state, 1, STEPS), 0);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	assert_int_equal(used(*state), 0);
+}
+
+static int play_peer(struct peer *self, void *arg)
+{
+	PEER_CHECK(!play(tmc_shmem_get_data(shm), *(uint64_t *)arg, STEPS));
+	PEER_CHECK(self);
+	return 0;
+}
+
+static void processes_share_a_heap(void **state)
+{
+	uint64_t seed[] = { 11, 12, 13 };
+	struct peer peer[3];
+	size_t i;
+
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_fork(&peer[i], play_peer, &seed[i]), 0);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_end(&peer[i]), 0);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+	assert_int_equal(used(*state), 0);
+}
+
+static void *play_thread(void *arg)
+{
+	return (void *)(intptr_t)play(tmc_shmem_get_data(shm),
+				      (uint64_t)(uintptr_t)arg, STEPS);
+}
+
+static void threads_share_a_heap_and_leave_nothing(void **state)
+{
+	pthread_t thread[4];
+	void *bad;
+	size_t i;
+
+	for (i = 0; i < 4; i++)
+		pthread_create(&thread[i], NULL, play_thread,
+			       (void *)(uintptr_t)(21 + i));
+	for (i = 0; i < 4; i++) {
+		pthread_join(thread[i], &bad);
+		assert_null(bad);
+	}
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	assert_int_equal(used(*state), 0);
+}
+
+/* ----- one process takes, another gives back ----- */
+
+#define HANDED 20000
+
+static int free_what_comes(struct peer *self, void *arg)
+{
+	uint64_t word;
+	size_t i;
+
+	(void)arg;
+	for (i = 0; i < HANDED; i++) {
+		unsigned char *p;
+
+		PEER_CHECK(!peer_get(self, &word));
+		p = (unsigned char *)(uintptr_t)word;
+		PEER_CHECK(p[0] == (unsigned char)i && p[99] == p[0]);
+		tmc_mspace_free(p);
+	}
+	return 0;
+}
+
+static void a_block_can_be_freed_by_another_process(void **state)
+{
+	struct peer peer;
+	size_t i, footprint;
+
+	assert_int_equal(peer_fork(&peer, free_what_comes, NULL), 0);
+	for (i = 0; i < HANDED; i++) {
+		unsigned char *p = tmc_mspace_malloc(*state, 100);
+
+		assert_non_null(p);
+		memset(p, (int)i, 100);
+		assert_int_equal(peer_put(&peer, (uintptr_t)p), 0);
+	}
+	assert_int_equal(peer_end(&peer), 0);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	tmc_mspace_statistics(*state, NULL, &footprint, NULL);
+	assert_in_range(footprint, 0, 4 * MIB);
+}
+
+/* ----- the arena ----- */
+
+static void a_heap_is_found_again_after_a_restart(void **state)
+{
+	char *p = tmc_mspace_malloc(*state, 1000), *q;
+
+	strcpy(p, "still here");
+	q = tmc_mspace_malloc(*state, 200 * KIB);
+	assert_non_null(q);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("heap"));
+	assert_non_null(shm);
+	assert_ptr_equal(tmc_shmem_get_data(shm), *state);
+	assert_ptr_equal(tmc_mspace_access_with_base(*state), *state);
+	assert_string_equal(p, "still here");
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	assert_int_equal(play(*state, 31, STEPS / 10), 0);
+	assert_string_equal(p, "still here");
+	tmc_mspace_free(p);
+	tmc_mspace_free(q);
+	tmc_mspace_trim(*state, 0);
+	assert_int_equal(used(*state), 0);
+}
+
+static void application_and_heaps_grow_in_any_order(void **state)
+{
+	tmc_mspace other =
+		tmc_mspace_create_special(0, 0, tmc_shmem_alloc(shm));
+	char *page, *p, *q;
+	int i;
+
+	assert_non_null(other);
+	for (i = 0; i < 40; i++) {
+		page = tmc_shmem_grow(shm, 1);
+		assert_non_null(page);
+		*page = 1;
+		p = tmc_mspace_malloc(*state, 100 * KIB);
+		q = tmc_mspace_malloc(other, 100 * KIB);
+		assert_true(p && q);
+		memset(p, 2, 100 * KIB);
+		memset(q, 3, 100 * KIB);
+		assert_int_equal(*page, 1);
+	}
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	assert_int_equal(tmc_mspace_check(other), 0);
+	assert_int_equal(play(other, 41, STEPS / 10), 0);
+	assert_true(tmc_mspace_destroy(other) > 4 * MIB);
+	assert_minus_errno(tmc_mspace_check(other), EINVAL);
+}
+
+static size_t blocks(void)
+{
+	struct stat st;
+
+	return fstat(tmc_shmem_fd(shm), &st) ? 0 : (size_t)st.st_blocks * 512;
+}
+
+static void a_large_block_gives_its_memory_back(void **state)
+{
+	size_t before = blocks(), size = tmc_shmem_current_size(shm);
+	char *p = tmc_mspace_malloc(*state, 10 * MIB);
+
+	assert_non_null(p);
+	assert_true(blocks() >= before + 10 * MIB);
+	size = tmc_shmem_current_size(shm);
+	tmc_mspace_free(p);
+	assert_in_range(blocks(), before, before + 64 * KIB);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+	p = tmc_mspace_calloc(*state, 10, MIB);
+	assert_non_null(p);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+	assert_true(is_zero((unsigned char *)p, 10 * MIB));
+}
+
+static void a_small_heap_takes_little(void **state)
+{
+	size_t before = blocks();
+	tmc_mspace heap;
+
+	(void)state;
+	heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(shm));
+	assert_non_null(heap);
+	assert_non_null(tmc_mspace_malloc(heap, 1));
+	assert_in_range(blocks() - before, 1, 64 * KIB);
+}
+
+static void large_alignments_hold(void **state)
+{
+	size_t align;
+
+	for (align = 32; align <= 64 * MIB; align *= 2) {
+		char *p = tmc_mspace_memalign(*state, align, 100 * KIB);
+
+		assert_non_null(p);
+		assert_int_equal((uintptr_t)p % align, 0);
+		memset(p, 7, 100 * KIB);
+		tmc_mspace_free(p);
+	}
+	assert_int_equal(tmc_mspace_check(*state), 0);
+}
+
+/* ----- limits and refusals ----- */
+
+static void a_full_heap_says_enomem_and_works_on(void **state)
+{
+	tmc_mspace heap = tmc_mspace_create_special(MIB, TMC_MSPACE_NOGROW,
+						    tmc_shmem_alloc(shm));
+	void *p[32], *q;
+	int i;
+
+	(void)state;
+	assert_non_null(heap);
+	for (i = 0; i < 32; i++) {
+		p[i] = tmc_mspace_malloc(heap, 60000);
+		if (!p[i])
+			break;
+	}
+	assert_in_range(i, 12, 31);
+	assert_null_errno(tmc_mspace_malloc(heap, 60000), ENOMEM);
+	while (i-- > 0)
+		tmc_mspace_free(p[i]);
+	q = tmc_mspace_malloc(heap, 600000);
+	assert_non_null(q);
+	tmc_mspace_free(q);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+static void sizes_that_wrap_are_enomem(void **state)
+{
+	tmc_mspace heap = *state;
+
+	assert_null_errno(tmc_mspace_malloc(heap, SIZE_MAX), ENOMEM);
+	assert_null_errno(tmc_mspace_malloc(heap, SIZE_MAX / 2), ENOMEM);
+	assert_null_errno(tmc_mspace_malloc(heap, 2 * GIB), ENOMEM);
+	assert_null_errno(tmc_mspace_calloc(heap, SIZE_MAX / 4, 5), ENOMEM);
+	assert_null_errno(tmc_mspace_memalign(heap, 64, SIZE_MAX - 8), ENOMEM);
+	assert_null_errno(tmc_mspace_memalign(heap, 24, 1), EINVAL);
+	assert_null_errno(tmc_mspace_memalign(heap, 0, 1), EINVAL);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+static void what_is_no_heap_is_refused(void **state)
+{
+	char *page = tmc_shmem_grow(shm, MIB);
+
+	(void)state;
+	assert_null_errno(tmc_mspace_create(0, 8), EINVAL);
+	assert_null_errno(tmc_mspace_access_with_base(page), EINVAL);
+	assert_null_errno(tmc_mspace_malloc(page, 1), EINVAL);
+	assert_null_errno(tmc_mspace_malloc(NULL, 1), EINVAL);
+	assert_minus_errno(tmc_mspace_check(page), EINVAL);
+	assert_minus_errno(tmc_mspace_trim(page, 0), EINVAL);
+	assert_int_equal(tmc_mspace_destroy(page), 0);
+	assert_null_errno(tmc_mspace_create_with_base(NULL, MIB, 0), EINVAL);
+	assert_null_errno(tmc_mspace_create_with_base(page, 1000, 0), ENOMEM);
+}
+
+static void a_heap_lives_in_memory_of_the_caller(void **state)
+{
+	char *base = tmc_shmem_grow(shm, 2 * MIB);
+	tmc_mspace heap = tmc_mspace_create_with_base(base, 2 * MIB, 0);
+
+	(void)state;
+	assert_non_null(heap);
+	assert_ptr_equal(tmc_mspace_access_with_base(base), heap);
+	assert_null_errno(tmc_mspace_malloc(heap, 2 * MIB), ENOMEM);
+	assert_non_null(tmc_mspace_malloc(heap, MIB));
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+static void a_private_heap_works_too(void **state)
+{
+	tmc_mspace heap = tmc_mspace_create(0, 0);
+	tmc_alloc_t *alloc;
+
+	(void)state;
+	assert_non_null(heap);
+	assert_int_equal(play(heap, 51, STEPS), 0);
+	alloc = tmc_mspace_allocator(heap);
+	assert_non_null(alloc);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	assert_true(tmc_mspace_destroy(heap) > 0);
+}
+
+/* ----- misuse: the peer must abort ----- */
+
+static char kept[4096];
+
+static int misuse(struct peer *self, void *arg)
+{
+	tmc_mspace heap = tmc_shmem_get_data(shm);
+	char *p = tmc_mspace_malloc(heap, 100);
+	char *q = tmc_mspace_malloc(heap, 100);
+
+	PEER_CHECK(self && p && q && !close(2));
+	switch (*(int *)arg) {
+	case 0:
+		tmc_mspace_free(p);
+		tmc_mspace_free(p);
+		break;
+	case 1:
+		tmc_mspace_free(p + 16);
+		break;
+	case 2:
+		tmc_mspace_free(kept);
+		break;
+	case 3:
+		p = tmc_mspace_malloc(heap, MIB);
+		tmc_mspace_free(p + 4096);
+		break;
+	case 4:
+		while (q != p + tmc_mspace_usable_size(p)) {
+			p = q; /* two in a row */
+			q = tmc_mspace_malloc(heap, 100);
+		}
+		tmc_mspace_free(q);
+		memset(p, 'x', 120); /* into q's first word */
+		tmc_mspace_free(p);
+		tmc_mspace_malloc(heap, 100);
+		tmc_mspace_malloc(heap, 100);
+	}
+	return 0;
+}
+
+static void misuse_is_an_abort(void **state)
+{
+	int which;
+
+	(void)state;
+	for (which = 0; which < 5; which++)
+		assert_int_equal(peer_run(misuse, &which), 128 + SIGABRT);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(random_calls_agree_with_a_model),
+		TEST(processes_share_a_heap),
+		TEST(threads_share_a_heap_and_leave_nothing),
+		TEST(a_block_can_be_freed_by_another_process),
+		TEST(a_heap_is_found_again_after_a_restart),
+		TEST(application_and_heaps_grow_in_any_order),
+		TEST(a_large_block_gives_its_memory_back),
+		TEST(a_small_heap_takes_little),
+		TEST(large_alignments_hold),
+		TEST(a_full_heap_says_enomem_and_works_on),
+		TEST(sizes_that_wrap_are_enomem),
+		TEST(what_is_no_heap_is_refused),
+		TEST(a_heap_lives_in_memory_of_the_caller),
+		TEST(a_private_heap_works_too),
+		TEST(misuse_is_an_abort),
+	};
+
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}
