@@ -436,6 +436,146 @@ static void a_private_heap_works_too(void **state)
 	assert_true(tmc_mspace_destroy(heap) > 0);
 }
 
+static void *keep_some(void *arg)
+{
+	void **p = arg;
+	size_t i;
+
+	for (i = 0; i < 100; i++)
+		p[i] = tmc_mspace_malloc(tmc_shmem_get_data(shm), 3000);
+	return NULL;
+}
+
+static void what_a_thread_leaves_is_taken_over(void **state)
+{
+	void *p[100], *more[100];
+	pthread_t thread;
+	size_t i, before, after;
+
+	pthread_create(&thread, NULL, keep_some, p);
+	pthread_join(thread, NULL);
+	for (i = 0; i < 100; i += 2)
+		tmc_mspace_free(p[i]);
+	tmc_mspace_statistics(*state, NULL, &before, NULL);
+	for (i = 0; i < 100; i++) {
+		more[i] = tmc_mspace_malloc(*state, 3000);
+		assert_non_null(more[i]);
+	}
+	tmc_mspace_statistics(*state, NULL, &after, NULL);
+	assert_in_range(after, before, before + 2 * MIB);
+	for (i = 0; i < 100; i++) {
+		tmc_mspace_free(more[i]);
+		if (i % 2)
+			tmc_mspace_free(p[i]);
+	}
+	tmc_mspace_trim(*state, 0);
+	assert_int_equal(used(*state), 0);
+}
+
+static void a_heap_stops_at_the_arenas_maximum(void **state)
+{
+	const char *path = box_path("small");
+	tmc_shmem_t *small = tmc_shmem_create(path, NULL, NULL, MIB);
+	tmc_mspace heap =
+		tmc_mspace_create_special(0, 0, tmc_shmem_alloc(small));
+	size_t peak = 0, n = 0, rounds;
+
+	(void)state;
+	assert_non_null(heap);
+	for (rounds = 0; rounds < 3; rounds++) {
+		void *list = NULL, *p;
+
+		for (n = 0; (p = tmc_mspace_malloc(heap, 500)); n++) {
+			*(void **)p = list;
+			list = p;
+		}
+		assert_int_equal(errno, ENOMEM);
+		assert_null_errno(tmc_mspace_malloc(heap, 300 * KIB), ENOMEM);
+		assert_null_errno(tmc_mspace_memalign(heap, 64, 400), ENOMEM);
+		assert_true(n > 1000);
+		for (; list; list = p) {
+			p = *(void **)list;
+			tmc_mspace_free(list);
+		}
+	}
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_mspace_statistics(heap, &peak, NULL, NULL);
+	assert_in_range(peak, 512 * KIB, MIB);
+	tmc_shmem_close(small);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* In a process that has nothing but a read-only handle. */
+static int look_only(struct peer *self, void *heap)
+{
+	tmc_shmem_t *ro;
+	tmc_alloc_t alloc;
+
+	tmc_shmem_close(shm);
+	ro = tmc_shmem_open_readonly(box_path("heap"));
+	PEER_CHECK(self && ro);
+	PEER_CHECK(!tmc_mspace_malloc(heap, 1) && errno == EACCES);
+	PEER_CHECK(tmc_mspace_check(heap) == -1 && errno == EACCES);
+	alloc = *tmc_shmem_alloc(ro);
+	PEER_CHECK(!tmc_mspace_create_special(0, 0, &alloc) && errno == EACCES);
+	PEER_CHECK(!tmc_mspace_allocator(heap) && errno == EACCES);
+	return 0;
+}
+
+static void readers_of_an_arena_have_no_heap(void **state)
+{
+	assert_int_equal(peer_run(look_only, *state), 0);
+}
+
+static void the_allocator_of_a_heap_is_its_arenas(void **state)
+{
+	tmc_alloc_t *alloc = tmc_mspace_allocator(*state);
+	size_t size = tmc_shmem_current_size(shm);
+
+	assert_non_null(alloc);
+	assert_non_null(tmc_alloc_map(alloc, 1));
+	assert_true(tmc_shmem_current_size(shm) > size);
+	assert_null_errno(tmc_mspace_allocator(NULL), EINVAL);
+}
+
+/* What a forger writes into the header is told by a process that comes new. */
+static int finds_damage(struct peer *self, void *heap)
+{
+	PEER_CHECK(self);
+	PEER_CHECK(tmc_mspace_check(heap) == -1 && errno == EUCLEAN);
+	PEER_CHECK(!tmc_mspace_malloc(heap, 1) && errno == EUCLEAN);
+	return 0;
+}
+
+static void a_damaged_heap_is_euclean(void **state)
+{
+	uint64_t *chunk = (uint64_t *)((char *)*state + 4096), kept = *chunk;
+	uint32_t *gen = (uint32_t *)((char *)*state + 64 + 4), *nchunks;
+	char *p = tmc_mspace_malloc(*state, 100 * KIB);
+	uint64_t *run = (uint64_t *)((uintptr_t)p & ~(uintptr_t)0xffff), mark;
+
+	assert_non_null(p);
+	*chunk += 64 * KIB;
+	++*gen;
+	assert_int_equal(peer_run(finds_damage, *state), 0);
+	*chunk = kept;
+	nchunks = (uint32_t *)((char *)*state + 64);
+	*nchunks += 1000;
+	assert_int_equal(peer_run(finds_damage, *state), 0);
+	*nchunks -= 1000;
+	++*gen;
+	mark = *run;
+	*run = 1;
+	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
+	*run = mark;
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	run[8 + 1] *= 100; /* its length */
+	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
+	run[8 + 1] /= 100;
+	tmc_mspace_free(p);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+}
+
 /* ----- misuse: the peer must abort ----- */
 
 static char kept[4096];
@@ -504,6 +644,11 @@ int main(void)
 		TEST(what_is_no_heap_is_refused),
 		TEST(a_heap_lives_in_memory_of_the_caller),
 		TEST(a_private_heap_works_too),
+		TEST(what_a_thread_leaves_is_taken_over),
+		TEST(a_heap_stops_at_the_arenas_maximum),
+		TEST(readers_of_an_arena_have_no_heap),
+		TEST(the_allocator_of_a_heap_is_its_arenas),
+		TEST(a_damaged_heap_is_euclean),
 		TEST(misuse_is_an_abort),
 	};
 
