@@ -397,7 +397,6 @@ static void what_is_no_heap_is_refused(void **state)
 {
 	char *page = tmc_shmem_grow(shm, MIB);
 
-	(void)state;
 	assert_null_errno(tmc_mspace_create(0, 8), EINVAL);
 	assert_null_errno(tmc_mspace_access_with_base(page), EINVAL);
 	assert_null_errno(tmc_mspace_malloc(page, 1), EINVAL);
@@ -407,6 +406,16 @@ static void what_is_no_heap_is_refused(void **state)
 	assert_int_equal(tmc_mspace_destroy(page), 0);
 	assert_null_errno(tmc_mspace_create_with_base(NULL, MIB, 0), EINVAL);
 	assert_null_errno(tmc_mspace_create_with_base(page, 1000, 0), ENOMEM);
+	assert_null_errno(tmc_mspace_create_with_base(page + 1, 1000, 0),
+			  ENOMEM);
+	assert_null_errno(tmc_mspace_create(SIZE_MAX, 0), ENOMEM);
+	assert_null_errno(
+		tmc_mspace_create_special(2 * GIB, 0, tmc_shmem_alloc(shm)),
+		ENOMEM);
+	assert_null_errno(tmc_mspace_memalign(page, 64, 40 * KIB), EINVAL);
+	assert_null_errno(tmc_mspace_memalign(page, 64, 40), EINVAL);
+	assert_null_errno(tmc_mspace_calloc(page, 64, 40), EINVAL);
+	assert_non_null(tmc_mspace_memalign(*state, 8, 10));
 }
 
 static void a_heap_lives_in_memory_of_the_caller(void **state)
@@ -553,6 +562,7 @@ static void a_damaged_heap_is_euclean(void **state)
 	uint32_t *gen = (uint32_t *)((char *)*state + 64 + 4), *nchunks;
 	char *p = tmc_mspace_malloc(*state, 100 * KIB);
 	uint64_t *run = (uint64_t *)((uintptr_t)p & ~(uintptr_t)0xffff), mark;
+	uint32_t *kind;
 
 	assert_non_null(p);
 	*chunk += 64 * KIB;
@@ -573,6 +583,11 @@ static void a_damaged_heap_is_euclean(void **state)
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
 	run[8 + 1] /= 100;
 	tmc_mspace_free(p);
+	p = tmc_mspace_malloc(*state, 100);
+	kind = (uint32_t *)((uintptr_t)p & ~(uintptr_t)0xffff) + 6;
+	*kind += 100;
+	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
+	*kind -= 100;
 	assert_int_equal(tmc_mspace_check(*state), 0);
 }
 
