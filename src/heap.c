@@ -48,6 +48,11 @@ static uint64_t slices(uint64_t bytes)
 	return (bytes + HEAP_SLICE - 1) / HEAP_SLICE;
 }
 
+static uint64_t slice_up(uint64_t addr)
+{
+	return (addr + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+}
+
 /* ----- the message ----- */
 
 void shmi_heap_die(const char *what, const void *at, const void *h)
@@ -143,7 +148,7 @@ static void finish_growth(struct shmi_heap *hp)
 
 	if (!by)
 		return;
-	start = (a->c.base + at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	start = slice_up(a->c.base + at);
 	n = (a->c.base + at + by - start) / HEAP_SLICE;
 	for (i = 0; i < hp->nchunks && hp->chunk[i].start != start; i++)
 		;
@@ -225,8 +230,7 @@ static int stage(struct shmi_heap *hp, uint64_t n, uint64_t *at, uint64_t *by)
 {
 	struct shmi_arena *a = hp->arena;
 	uint64_t page = a->c.pagesize, size = shmi_size_now(a);
-	uint64_t start =
-		(a->c.base + size + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	uint64_t start = slice_up(a->c.base + size);
 
 	*by = start - (a->c.base + size) + n * HEAP_SLICE;
 	*by = (*by + page - 1) & ~(page - 1);
@@ -241,7 +245,7 @@ static int more_of_arena(struct shmi_heap *hp, uint64_t n)
 
 	if (err)
 		return err;
-	start = (a->c.base + at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	start = slice_up(a->c.base + at);
 	n = (a->c.base + at + by - start) / HEAP_SLICE;
 	mark = (uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8);
 	err = shmi_heap_fill(hp, (uintptr_t)mark, 8);
@@ -268,7 +272,7 @@ static int map_slices(const struct shmi_pages *how, uint64_t n, uint64_t *start)
 
 	if (err)
 		return err;
-	*start = ((uintptr_t)at + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	*start = slice_up((uintptr_t)at);
 	return 0;
 }
 
@@ -557,8 +561,7 @@ static int create_in_arena(struct shmi_heap *hp,
 		return err;
 	err = stage(hp, n, &at, &by);
 	if (!err) {
-		uint64_t start = (hp->arena->c.base + at + HEAP_SLICE - 1) &
-				 ~(HEAP_SLICE - 1);
+		uint64_t start = slice_up(hp->arena->c.base + at);
 
 		hp->h = (struct heap_hdr *)(uintptr_t)start;
 		n = (hp->arena->c.base + at + by - start) / HEAP_SLICE;
@@ -576,7 +579,7 @@ static int create_at_base(struct shmi_heap *hp,
 			  const struct shmi_heap_plan *plan)
 {
 	uintptr_t base = (uintptr_t)plan->base;
-	uintptr_t start = (base + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+	uintptr_t start = slice_up(base);
 	uint64_t n;
 
 	if (start < base || start - base > plan->capacity)

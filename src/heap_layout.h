@@ -100,9 +100,6 @@ struct heap_run {
 
 #define HEAP_LARGE 0x1000u
 
-/* A free block's first word: index + 1 of the next, and a check. */
-#define HEAP_NEXT 0xffffffffu
-
 static_assert(sizeof(struct heap_run) == HEAP_RUN_LEN, "heap format 1");
 static_assert(offsetof(struct heap_run, others) == 64, "heap format 1");
 static_assert(offsetof(struct heap_hdr, chunk) == 4096, "heap format 1");

@@ -60,8 +60,6 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
 /* Start of the block that @p is in, or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p);
-/* A new owner for what nobody has. Under the lock. */
-void shmi_span_adopt(struct shmi_thread *t, struct heap_run *r);
 /* Gives up all spans of @t: to the heap, or as orphans. Takes the lock. */
 void shmi_span_leave(struct shmi_thread *t);
 /* Under the lock: takes back what the dead had in their hands; spans without a
