@@ -47,6 +47,7 @@ help:
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
 	@echo 'make bench      speed, as ratios to the bare system calls'
+	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
 	@echo 'make model fuzz the lock for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
@@ -103,6 +104,31 @@ demo: $(EXAMPLES)
 bench: $(BENCH)
 	$(Q)for b in $(BENCH); do $$b || exit 1; done
 
+# The heap's benchmark: a worker for each allocator that can be had; of those
+# that replace malloc, LIBS_ come before the C library.
+HEAP_WORKERS = ours mimalloc tcmalloc jemalloc libc boost pmemobj empty
+LIBS_ours = -L$(BUILD) -lshmem -Wl,-rpath,$(abspath $(BUILD))
+LIBS_mimalloc = -lmimalloc
+LIBS_tcmalloc = -ltcmalloc_minimal
+LIBS_jemalloc = -ljemalloc
+LIBS_pmemobj = -lpmemobj
+LIBS_boost = $(BUILD)/bench-heap/boost.o -lstdc++ -lrt
+bench-heap: $(SO) deps-bench
+	$(Q)rm -f $(BUILD)/bench-heap/work-*
+	$(Q)$(MAKE) --no-print-directory -k \
+		$(HEAP_WORKERS:%=$(BUILD)/bench-heap/work-%) 2>$(BUILD)/bench-heap.log || \
+		echo 'not all could be built: $(BUILD)/bench-heap.log'
+	$(Q)tests/bench/heap/run.py $(BUILD)/bench-heap
+$(BUILD)/bench-heap/work-%: tests/bench/heap/work.c $(SO)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) -fno-builtin-malloc -fno-builtin-free \
+		-DUSE_$(shell echo $* | tr a-z A-Z) $(LDFLAGS) -Wl,-z,now \
+		-o $@ $< $(LIBS_$*) -pthread
+$(BUILD)/bench-heap/work-boost: $(BUILD)/bench-heap/boost.o
+$(BUILD)/bench-heap/boost.o: tests/bench/heap/boost.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)$(CXX) -O2 -g $(CPPFLAGS) -c -o $@ $<
+
 asan: SAN = address,undefined
 tsan: SAN = thread
 asan tsan: need-cmocka
@@ -145,6 +171,11 @@ DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
 	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs
+DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
+	libboost-dev libpmemobj-dev
+# One by one: what cannot be had is a row less.
+deps-bench:
+	$(Q)for p in $(DEPS_BENCH); do tests/support/deps.sh $$p || :; done
 deps deps-all:
 	$(Q)tests/support/deps.sh $(if $(filter deps-all,$@),$(DEPS_ALL),$(DEPS))
 
@@ -180,7 +211,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all help check demo bench asan tsan clang coverage lint cross soak model fuzz deps \
-	deps-all need-cmocka install uninstall clean
+	deps-all deps-bench bench-heap need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
