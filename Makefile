@@ -119,7 +119,8 @@ bench-heap: $(SO) deps-bench
 		$(HEAP_WORKERS:%=$(BUILD)/bench-heap/work-%) 2>$(BUILD)/bench-heap.log || \
 		echo 'not all could be built: $(BUILD)/bench-heap.log'
 	$(Q)tests/bench/heap/run.py $(BUILD)/bench-heap
-$(BUILD)/bench-heap/work-%: tests/bench/heap/work.c $(SO)
+$(HEAP_WORKERS:%=$(BUILD)/bench-heap/work-%): $(BUILD)/bench-heap/work-%: \
+		tests/bench/heap/work.c $(SO)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) -fno-builtin-malloc -fno-builtin-free \
 		-DUSE_$(shell echo $* | tr a-z A-Z) $(LDFLAGS) -Wl,-z,now \
