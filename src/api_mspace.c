@@ -2,7 +2,7 @@
 /* api_mspace.c - tmc/mspace.h: checks arguments, calls down, sets errno */
 #include "api.h"
 
-#include "heap.h"
+#include "span.h"
 
 #include <tmc/mspace.h>
 
@@ -109,33 +109,69 @@ size_t tmc_mspace_destroy(tmc_mspace msp)
 	return shmi_api_result(err) ? 0 : freed;
 }
 
+/* Apart from the quick way, so that this one is small. */
+static __attribute__((noinline)) void *slow_malloc(tmc_mspace msp, size_t n)
+{
+	void *p;
+	SHMI_API_BEGIN;
+
+	p = shmi_heap_malloc(msp, n);
+	SHMI_API_END;
+	return p;
+}
+
 void *tmc_mspace_malloc(tmc_mspace msp, size_t n)
 {
-	return shmi_heap_malloc(msp, n);
+	void *p = shmi_span_quick_malloc(msp, n);
+
+	return __builtin_expect(!p, 0) ? slow_malloc(msp, n) : p;
 }
 
 void *tmc_mspace_calloc(tmc_mspace msp, size_t n, size_t size)
 {
-	return shmi_heap_calloc(msp, n, size);
+	void *got;
+	SHMI_API_BEGIN;
+
+	got = shmi_heap_calloc(msp, n, size);
+	SHMI_API_END;
+	return got;
 }
 
 void *tmc_mspace_realloc(tmc_mspace msp, void *p, size_t n)
 {
-	return shmi_heap_realloc(msp, p, n);
+	void *got;
+	SHMI_API_BEGIN;
+
+	got = shmi_heap_realloc(msp, p, n);
+	SHMI_API_END;
+	return got;
 }
 
 void *tmc_mspace_memalign(tmc_mspace msp, size_t align, size_t n)
 {
-	return shmi_heap_memalign(msp, align, n);
+	void *got;
+	SHMI_API_BEGIN;
+
+	got = shmi_heap_memalign(msp, align, n);
+	SHMI_API_END;
+	return got;
+}
+
+static __attribute__((noinline)) void slow_free(void *p)
+{
+	int kept = errno;
+	SHMI_API_BEGIN;
+
+	if (p)
+		shmi_heap_free(p);
+	SHMI_API_END;
+	errno = kept;
 }
 
 void tmc_mspace_free(void *p)
 {
-	int kept = errno;
-
-	if (p)
-		shmi_heap_free(p);
-	errno = kept;
+	if (__builtin_expect(!shmi_span_quick_free(p), 0))
+		slow_free(p);
 }
 
 size_t tmc_mspace_usable_size(const void *p)

@@ -18,12 +18,6 @@
 #define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
 #define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
 
-static struct heap_run *run_of(const void *p)
-{
-	return (struct heap_run *)(((uintptr_t)p - 1) &
-				   ~(uintptr_t)(HEAP_SLICE - 1));
-}
-
 static void *failed(int err)
 {
 	errno = -err;
@@ -45,7 +39,7 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 {
 	struct shmi_thread *t = shmi_thread_around(p);
 
-	*r = run_of(p);
+	*r = heap_run_of(p);
 	if (!t)
 		shmi_heap_die("no block of a heap that is open here", p, NULL);
 	if ((uintptr_t)p % 16 || get((*r)->mark) != heap_mark(t->hp, *r))
@@ -58,101 +52,96 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 /* Bytes from a run's start to the block. */
 static uint64_t front(uint64_t align)
 {
-	if (align <= HEAP_RUN_LEN)
-		return HEAP_RUN_LEN;
-	return align < HEAP_SLICE ? align : HEAP_SLICE;
+	if (align >= HEAP_SLICE)
+		return HEAP_SLICE;
+	return (HEAP_RUN_LEN + align - 1) & ~(align - 1);
 }
 
 /* Under the lock. */
-static int find_run(struct shmi_thread *t, uint32_t n, uint64_t align,
-		    struct heap_at *at, bool *dirty)
+static int find_run(struct shmi_heap *hp, uint32_t n, uint64_t align,
+		    struct heap_at *at)
 {
-	struct shmi_heap *hp = t->hp;
 	uint64_t room = n + (align > HEAP_SLICE ? align / HEAP_SLICE : 0);
-	int err = shmi_run_find(hp, n, align, at, dirty);
+	int err = shmi_run_find(hp, n, align, at);
 
 	if (err != -ENOMEM)
 		return err;
 	shmi_span_sweep(hp, NULL, 0);
-	err = shmi_run_find(hp, n, align, at, dirty);
+	err = shmi_run_find(hp, n, align, at);
 	if (err == -ENOMEM)
 		err = shmi_heap_more(hp, room);
-	return err ? err : shmi_run_find(hp, n, align, at, dirty);
+	return err ? err : shmi_run_find(hp, n, align, at);
 }
 
+/* A run, and what of it is yet to be made present. */
+struct part {
+	struct heap_run *r;
+	uint64_t from; /* offset in the run */
+	bool zero;
+};
+
+/* Under the lock. */
 static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
-		    struct heap_run **out, bool *dirty)
+		    uint32_t count, struct part *out)
 {
 	struct shmi_heap *hp = t->hp;
-	uint64_t len = front(align) + n;
-	uint32_t count = (uint32_t)((len + HEAP_SLICE - 1) / HEAP_SLICE);
-	struct heap_run *r = NULL;
+	struct heap_run *r;
 	struct heap_at at;
-	int err = shmi_heap_lock(hp);
+	uint32_t word;
+	int err = find_run(hp, count, align, &at);
 
 	if (err)
 		return err;
-	err = find_run(t, count, align, &at, dirty);
-	if (!err) {
-		r = (struct heap_run *)heap_slice(hp, at);
+	word = shmi_run_word(hp, at);
+	r = out->r = (struct heap_run *)heap_slice(hp, at);
+	out->zero = !(word & HEAP_DIRTY);
+	out->from = count * HEAP_SLICE; /* nothing */
+	if (!(word & HEAP_KEPT)) {
+		out->from = 0;
 		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
+	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
+		out->from -= HEAP_SLICE;
 	}
-	if (!err) {
-		r->heap = (uintptr_t)hp->h;
-		r->kind = HEAP_LARGE;
-		r->len = n;
-		r->block = (uintptr_t)r + front(align);
-		set(r->owner, t->owner); /* not yet the user's */
-		set(r->mark, heap_mark(hp, r));
-		shmi_run_take(hp, at, count);
-	}
-	shmi_heap_unlock(hp);
-	shmi_thread_refresh(t);
-	*out = r;
-	return err;
-}
-
-static void give_run(struct shmi_thread *t, struct heap_run *r)
-{
-	struct shmi_heap *hp = t->hp;
-	bool dirty;
-	uint64_t len;
-
-	set(r->owner, t->owner); /* the user's no more */
-	if (shmi_heap_lock(hp))
-		return;
-	len = shmi_run_len(hp, r) * HEAP_SLICE;
-	shmi_heap_unlock(hp);
-	/* All but the head, which says whose it is. A page that holds both
-	 * stays; so the run is not clean, but for that page. */
-	dirty = shmi_heap_punch(hp, (uintptr_t)r + HEAP_RUN_LEN,
-				len - HEAP_RUN_LEN);
-	if (shmi_heap_lock(hp))
-		return;
-	shmi_run_free(hp, r, dirty);
-	shmi_heap_unlock(hp);
+	if (err)
+		return err;
+	r->heap = (uintptr_t)hp->h;
+	r->kind = HEAP_LARGE;
+	r->len = n;
+	r->block = (uintptr_t)r + front(align);
+	set(r->owner, t->owner); /* not yet the user's */
+	set(r->mark, heap_mark(hp, r));
+	shmi_run_take(hp, at, count, out->from < count * HEAP_SLICE);
+	return 0;
 }
 
 static void *large(struct shmi_thread *t, uint64_t n, uint64_t align,
 		   bool *zero)
 {
-	struct heap_run *r;
-	bool dirty;
+	uint64_t end = front(align) + n;
+	struct part got;
 	int err;
 
 	if (n > HEAP_COUNT * HEAP_SLICE / 2)
 		return failed(-ENOMEM);
-	err = take_run(t, n, align, &r, &dirty);
+	err = shmi_heap_lock(t->hp);
 	if (err)
 		return failed(err);
-	err = shmi_heap_fill(t->hp, r->block, n);
+	err = take_run(t, n, align,
+		       (uint32_t)((end + HEAP_SLICE - 1) / HEAP_SLICE), &got);
+	shmi_heap_unlock(t->hp);
+	shmi_thread_refresh(t);
+	if (err)
+		return failed(err);
+	if (got.from < end)
+		err = shmi_heap_fill(t->hp, (uintptr_t)got.r + got.from,
+				     end - got.from);
 	if (err) {
-		give_run(t, r);
+		shmi_run_give(t->hp, got.r, false, false);
 		return failed(err);
 	}
-	*zero = !dirty;
-	set(r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)r->block;
+	*zero = got.zero;
+	set(got.r->owner, 0); /* the user's */
+	return (void *)(uintptr_t)got.r->block;
 }
 
 static void check_large(struct shmi_thread *t, const struct heap_run *r,
@@ -256,7 +245,7 @@ void *shmi_heap_memalign(struct heap_hdr *h, size_t align, size_t n)
 	p = (uintptr_t)shmi_heap_malloc(h, n + align - 16);
 	aligned = (p + align - 1) & ~(align - 1);
 	if (p && aligned != p)
-		set(run_of((void *)p)->interior, 1);
+		set(heap_run_of((void *)p)->interior, 1);
 	return (void *)aligned;
 }
 
@@ -270,7 +259,8 @@ void shmi_heap_free(void *p)
 		return;
 	}
 	check_large(t, r, p);
-	give_run(t, r);
+	set(r->owner, t->owner); /* the user's no more; if we die, a sweep's */
+	shmi_run_give(t->hp, r, false, true);
 }
 
 static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
@@ -331,8 +321,7 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	if (err)
 		return err;
 	shmi_span_sweep(hp, NULL, 0);
-	*released = get(h->dirty) != 0;
-	shmi_run_purge(hp);
+	*released = shmi_run_purge(hp);
 	shmi_heap_unlock(hp);
 	return 0;
 }
@@ -374,7 +363,7 @@ static int add_used(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	(void)hp;
 	(void)n;
 	if (is_small(r))
-		*(size_t *)sum += (size_t)get(r->used) * heap_size[r->kind];
+		*(size_t *)sum += shmi_span_used(r);
 	else
 		*(size_t *)sum += r->len;
 	return 0;

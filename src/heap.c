@@ -91,17 +91,17 @@ static int copy_chunks(struct shmi_heap *hp)
 
 	if (!n || n > HEAP_CHUNKS || h->chunk[0].start != (uintptr_t)h)
 		return -EUCLEAN;
+	hp->nslices = 0;
 	for (i = 0; i < n; i++) {
 		uint64_t start = h->chunk[i].start;
 		uint32_t len = h->chunk[i].nslices, nhead = h->chunk[i].nhead;
 
 		if (!good_chunk(hp, start, len, nhead))
 			return -EUCLEAN;
-		if (hp->chunk[i].start != start)
-			hp->chunk[i].rotor = 0;
 		hp->chunk[i].start = start;
 		hp->chunk[i].nslices = len;
 		hp->chunk[i].nhead = nhead;
+		hp->nslices += len;
 	}
 	hp->nchunks = n;
 	hp->gen = gen;
@@ -110,12 +110,7 @@ static int copy_chunks(struct shmi_heap *hp)
 
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
 {
-	uint64_t sum = 0;
-	uint32_t i;
-
-	for (i = 0; i < hp->nchunks; i++)
-		sum += hp->chunk[i].nslices * HEAP_SLICE;
-	return sum;
+	return hp->nslices * HEAP_SLICE;
 }
 
 /* ----- the lock ----- */
@@ -129,6 +124,7 @@ static void enter_chunk(struct shmi_heap *hp, uint64_t start, uint64_t n)
 	h->chunk[i].start = start;
 	h->chunk[i].nslices = (uint32_t)n;
 	h->chunk[i].nhead = (uint32_t)head_slices(hp, start, n);
+	memset((void *)h->chunk[i].low, 0, sizeof(h->chunk[i].low));
 	atomic_store_explicit(&h->nchunks, i + 1, memory_order_release);
 	h->gen++;
 }
@@ -179,7 +175,6 @@ static int current(struct shmi_heap *hp)
 	if (!err && h->deaths != deaths) {
 		shmi_run_repair(hp);
 		h->deaths = deaths;
-		h->gen++; /* others' rotors are void */
 	}
 	return err;
 }
@@ -420,7 +415,7 @@ static struct shmi_heap *new_heap(struct heap_hdr *h, struct shmi_arena *a)
 	hp->h = h;
 	hp->arena = a;
 	hp->arena_id = a ? a->id : 0;
-	hp->secret = h->secret;
+	hp->secret = h->secret & ~(uint64_t)(HEAP_SLICE - 1);
 	hp->flags = h->flags;
 	hp->growable = a && !(h->flags & NOGROW);
 	hp->populate = a && (a->c.flags & LAYOUT_POPULATE);

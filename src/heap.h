@@ -26,9 +26,11 @@ struct shmi_heap {
 	uint32_t slot, life; /* who we are in owner words */
 	uint32_t gen;	     /* h->gen when chunk[] was copied */
 	uint32_t nchunks;
+	uint64_t nslices; /* of all chunks */
+	uint32_t last;	  /* chunk in which a run was found */
 	struct {
 		uint64_t start;
-		uint32_t nslices, nhead, rotor;
+		uint32_t nslices, nhead;
 	} chunk[HEAP_CHUNKS];
 	uint64_t secret;
 	uint32_t flags;
@@ -92,18 +94,27 @@ struct heap_at {
 int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 void shmi_run_repair(struct shmi_heap *hp);
-/* A run of @n slices whose second slice is at a multiple of @align (0: any).
- * -ENOMEM: none is free. Its pages are as @dirty says. Still free: */
+/* @n free slices whose second is at a multiple of @align (0: any), at the
+ * start of a free run. -ENOMEM: there are none. */
 int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
-		  struct heap_at *at, bool *dirty);
-/* Makes it used: one store. */
-void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n);
-/* Nobody's any more; @dirty: its pages are not all zero. */
-void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, bool dirty);
+		  struct heap_at *at);
+/* The table's word there. */
+uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at);
+/* Makes the first @n of them used: one store. @part: the last slice's pages
+ * are not all there. */
+void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
+		   bool part);
+/* Nobody's any more; @flags: as in the table. */
+void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags);
+/* The same from outside of the lock, by the run's owner. Pages go back to the
+ * system unless @keep and the heap may keep as many. */
+void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
+		   bool keep);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
 uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r);
-void shmi_run_purge(struct shmi_heap *hp);
+/* Pages of free runs go back: whether there were any. */
+bool shmi_run_purge(struct shmi_heap *hp);
 /* Calls @each for all used runs until it returns non-zero: that. */
 int shmi_run_each(struct shmi_heap *hp,
 		  int (*each)(struct shmi_heap *hp, struct heap_run *r,

@@ -7,17 +7,25 @@
 
 #include <stdbool.h>
 
-#define HEAP_SMALL 32704u /* largest small block; two in a span */
-#define HEAP_ROOM ((uint32_t)HEAP_SLICE - HEAP_RUN_LEN)
+#define HEAP_SMALL 32656u /* largest small block; two in a span */
+/* One step of 16 less than there is, so that its end fits in 16 bits. */
+#define HEAP_ROOM ((uint32_t)HEAP_SLICE - HEAP_RUN_LEN - 16)
 
 /* Steps of 16 up to 128, four to each power of two up to 8 KiB, and then what
  * divides a span well. */
-static const uint16_t heap_size[HEAP_CLASSES] = {
-	16,   32,   48,	   64,	  80,	 96,	112,   128,  160,  192,
-	224,  256,  320,   384,	  448,	 512,	640,   768,  896,  1024,
-	1280, 1536, 1792,  2048,  2560,	 3072,	3584,  4096, 5120, 6144,
-	7168, 8192, 10896, 13072, 16352, 21792, 32704,
-};
+#define HEAP_SIZES(X)                                                          \
+	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), X(160),      \
+		X(192), X(224), X(256), X(320), X(384), X(448), X(512),        \
+		X(640), X(768), X(896), X(1024), X(1280), X(1536), X(1792),    \
+		X(2048), X(2560), X(3072), X(3584), X(4096), X(5120), X(6144), \
+		X(7168), X(8192), X(10880), X(13056), X(16320), X(21776),      \
+		X(32656)
+#define HEAP_AS_IS(size) size
+static const uint16_t heap_size[HEAP_CLASSES] = { HEAP_SIZES(HEAP_AS_IS) };
+
+/* Classes of sizes up to HEAP_QUICK, for (size + 15) / 16. */
+#define HEAP_QUICK 1024u
+extern const uint8_t heap_quick[HEAP_QUICK / 16 + 1];
 
 static inline uint32_t heap_class(size_t n)
 {
@@ -34,20 +42,25 @@ static inline uint32_t heap_class(size_t n)
 	return c;
 }
 
-static inline uint32_t heap_nblocks(uint32_t c)
+/* Bytes of all blocks of a span. */
+static inline uint32_t heap_bytes(uint32_t c)
 {
-	return HEAP_ROOM / heap_size[c];
+	return HEAP_ROOM / heap_size[c] * heap_size[c];
 }
 
-/* Index of the block around @off bytes behind the run's head; @exact: whether
- * that is its start. No division: off < 65536. */
-static inline uint32_t heap_index(uint32_t c, uint32_t off, bool *exact)
-{
-	uint64_t recip = ((uint64_t)1 << 32) / heap_size[c] + 1;
-	uint32_t i = (uint32_t)(off * recip >> 32);
+/*
+ * For each kind of run 2^32 / size + 1, so that off % size == 0 is
+ * (uint32_t)(off * magic) < magic for off below 2^16. 0, so that nothing is,
+ * for what is no class.
+ */
+#define HEAP_KINDS 64u
+extern const uint32_t heap_magic[HEAP_KINDS];
 
-	*exact = i * heap_size[c] == off;
-	return i;
+static inline bool heap_starts_block(uint32_t kind, uint32_t off)
+{
+	uint32_t magic = heap_magic[kind % HEAP_KINDS];
+
+	return off * magic < magic;
 }
 
 #endif

@@ -26,8 +26,9 @@
 #define HEAP_FORMAT 1u
 #define HEAP_SLICE ((uint64_t)65536)
 #define HEAP_CHUNKS 512u
-#define HEAP_RUN_LEN 128u /* of struct heap_run; blocks follow */
+#define HEAP_RUN_LEN 192u /* of struct heap_run; blocks follow */
 #define HEAP_CLASSES 37u  /* sizes of small blocks; heap_class.h */
+#define HEAP_SCALES 12u	  /* of lengths of free runs: 2^k slices or more */
 
 /*
  * A table's word, for the first slice of a run: how many slices it has, and
@@ -35,12 +36,16 @@
  * other, cover it; each change is one store (run.c).
  */
 #define HEAP_USED 0x80000000u  /* else free */
-#define HEAP_DIRTY 0x40000000u /* free: pages may be there, and not zero */
+#define HEAP_DIRTY 0x40000000u /* free: not all zero */
+#define HEAP_KEPT 0x20000000u  /* free: its pages were not given back */
+#define HEAP_PART 0x10000000u  /* last slice: pages may be missing */
 #define HEAP_COUNT 0x0fffffffu /* slices */
 
 struct heap_chunk {
 	_Atomic uint64_t start; /* multiple of HEAP_SLICE */
 	_Atomic uint32_t nslices, nhead;
+	/* No free run of 2^k slices or more begins before low[k]: a hint. */
+	_Atomic uint32_t low[HEAP_SCALES];
 };
 
 /*
@@ -63,7 +68,7 @@ struct heap_hdr {
 	_Atomic uint32_t orphans;  /* spans given up by threads that ended, a
 				    * hint: when to look for them */
 	uint32_t spare;
-	_Atomic uint64_t dirty; /* slices that are, a hint */
+	_Atomic uint64_t kept; /* lock; slices that are, a hint */
 	uint8_t pad[4096 - 88];
 	struct heap_chunk chunk[HEAP_CHUNKS]; /* lock */
 	_Atomic uint32_t life[LAYOUT_SLOTS];  /* lock; how often this slot
@@ -71,37 +76,51 @@ struct heap_hdr {
 };
 
 /*
- * The head of a run. The first half is the owner's, a thread: written by it
- * alone, or under the lock by who adopts the span when the owner is gone. Read
- * by all, so each word is checked where it is used.
+ * The head of a run. What others read at each free is in the first line, and
+ * changes only when the run changes hands; the second is the owner's, a
+ * thread, written by it alone, or under the lock by who adopts the span when
+ * the owner is gone; the third is everybody's. Each word is checked where it is
+ * used.
  */
 struct heap_run {
-	_Atomic uint64_t mark;	/* secret ^ address: a run of this heap */
-	uint64_t heap;		/* address of the heap's header */
-	_Atomic uint64_t owner; /* heap.h; 0: nobody */
-	uint32_t kind;		/* size class, or HEAP_LARGE */
-	_Atomic uint32_t free;	/* index + 1 of the first free block */
-	_Atomic uint32_t fresh; /* blocks from here on were never used */
-	_Atomic uint32_t ready; /* blocks up to here have their pages */
-	_Atomic uint32_t used;	/* blocks not free, as far as the owner knows;
-				 * adoption counts anew */
-	_Atomic uint32_t taken; /* list that is being moved from others to
-				 * free; span.c */
+	_Atomic uint64_t mark;	   /* secret ^ address: a run of this heap */
+	uint64_t heap;		   /* address of the heap's header */
+	_Atomic uint64_t owner;	   /* heap.h; 0: nobody */
+	uint64_t len;		   /* large: bytes that the block's user has */
+	uint64_t block;		   /* large: its address */
+	uint32_t kind;		   /* size class, or HEAP_LARGE */
 	_Atomic uint32_t interior; /* 1: a block's user has an address inside
 				    * of it (memalign) */
 	uint32_t place;		   /* in the owner's private table, a hint */
-	uint8_t pad0[64 - 56];
-	_Atomic uint64_t others; /* index + 1 of the first block that others
-				  * have freed; pushed by anybody */
-	uint64_t len;		 /* large: bytes that the block's user has */
-	uint64_t block;		 /* large: its address */
-	uint8_t pad1[64 - 24];
+	uint8_t pad0[64 - 52];
+	_Atomic uint64_t state; /* span: see below */
+	_Atomic uint32_t
+		ready; /* span: bytes of blocks that have their pages */
+	_Atomic uint32_t taken; /* span: list on its way from others to the
+				 * owner's; span.c */
+	uint8_t pad1[64 - 16];
+	_Atomic uint64_t others; /* offset of the first block that others have
+				  * freed; pushed by anybody */
+	uint8_t pad2[64 - 8];
 };
 
-#define HEAP_LARGE 0x1000u
+/*
+ * All that malloc and free change in a span is one word, so that each step is
+ * one store and a death finds it done or not:
+ *
+ *	bits 0..15   offset from the run's head to the first free block; 0: none
+ *	bits 16..31  bytes of blocks that were ever used; behind are new ones
+ *	bits 32..47  blocks not free, as far as the owner knows
+ */
+#define SPAN_LIST 0xfff0u
+#define SPAN_EVER_SHIFT 16
+#define SPAN_USED_ONE ((uint64_t)1 << 32)
+
+#define HEAP_LARGE 63u /* no size class */
 
 static_assert(sizeof(struct heap_run) == HEAP_RUN_LEN, "heap format 1");
-static_assert(offsetof(struct heap_run, others) == 64, "heap format 1");
+static_assert(offsetof(struct heap_run, state) == 64, "heap format 1");
+static_assert(offsetof(struct heap_run, others) == 128, "heap format 1");
 static_assert(offsetof(struct heap_hdr, chunk) == 4096, "heap format 1");
 static_assert(sizeof(struct heap_hdr) % 64 == 0, "heap format 1");
 

@@ -2,17 +2,25 @@
 /* run.c - runs of slices */
 /*
  * The table of a chunk is the whole truth: from the first slice on, each run's
- * first word says how long it is, and the next run begins behind it. Words
- * inside of a run are not looked at. So a run is split by writing the word of
- * the second part, which nobody sees, and then the shorter first word; runs
- * are joined by one longer first word. Each step is one store, and a death
- * leaves the table as before or after it.
+ * first word says how long it is, and the next run begins behind it. So a run
+ * is split by writing the word of the second part, which nobody sees, and then
+ * the shorter first word; runs are joined by one longer first word. Each step
+ * is one store, and a death leaves the table as before or after it.
  *
- * A process remembers where it found room last (rotor), which may have come to
- * lie inside of a run. For its sake the words inside of runs are 0: joining
- * clears the word of the second one, after it. If somebody died in between,
- * the arena's count of deaths has moved, and the next one in the lock clears
- * them all (shmi_run_repair).
+ * Words inside of a run are 0, so that the run before one is found by going
+ * back. Joining clears the word of the second run, after it. If somebody died
+ * in between, the arena's count of deaths has moved, and the next one in the
+ * lock clears them all, counts what is kept, and forgets the hints
+ * (shmi_run_repair).
+ *
+ * A freed run may keep its pages for the next user (HEAP_KEPT), within a
+ * budget; what is above it goes back to the system at once. In a run that is
+ * kept or in use all pages are there, where the heap is populated, but for the
+ * last slice's if it says HEAP_PART.
+ *
+ * Room is looked for from the lowest address on, in pages that are kept before
+ * others. "low" says for each power of two where that can begin; a run that is
+ * freed lowers it, a search that found nothing raises it.
  *
  * All of it under the lock.
  */
@@ -22,6 +30,10 @@
 #include "size.h"
 
 #include <errno.h>
+
+#define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
+#define KEEP_LEAST ((uint64_t)64) /* slices that a heap may keep, */
+#define KEEP_PART 32		  /* or this part of it */
 
 static _Atomic uint32_t *table(const struct shmi_heap *hp, uint32_t chunk)
 {
@@ -65,16 +77,72 @@ static bool inside(const struct shmi_heap *hp, struct heap_at at)
 	return at.slice < hp->chunk[at.chunk].nslices;
 }
 
+/* ----- hints ----- */
+
+static uint32_t scale_of(uint32_t n)
+{
+	uint32_t k = 31 - (uint32_t)__builtin_clz(n);
+
+	return k < HEAP_SCALES ? k : HEAP_SCALES - 1;
+}
+
+/* relaxed: only under the lock */
+static _Atomic uint32_t *low(const struct shmi_heap *hp, uint32_t chunk,
+			     uint32_t k)
+{
+	return &hp->h->chunk[chunk].low[k];
+}
+
+static void lower(const struct shmi_heap *hp, struct heap_at at, uint32_t n)
+{
+	uint32_t k;
+
+	for (k = 0; k <= scale_of(n); k++)
+		if (*low(hp, at.chunk, k) > at.slice)
+			*low(hp, at.chunk, k) = at.slice;
+}
+
+/* Where a search for 2^k slices begins: a run, or the chunk's end. */
+static struct heap_at first(const struct shmi_heap *hp, uint32_t chunk,
+			    uint32_t k)
+{
+	struct heap_at at = { chunk, *low(hp, chunk, k) };
+
+	if (at.slice < hp->chunk[chunk].nhead ||
+	    at.slice > hp->chunk[chunk].nslices ||
+	    (inside(hp, at) && !table(hp, chunk)[at.slice]))
+		at.slice = hp->chunk[chunk].nhead;
+	return at;
+}
+
+static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
+{
+	uint64_t n = word & HEAP_KEPT ? word & HEAP_COUNT : 0;
+
+	hp->h->kept = more ? hp->h->kept + n : hp->h->kept - n;
+}
+
+static bool may_keep(const struct shmi_heap *hp, uint32_t n)
+{
+	uint64_t most = hp->nslices / KEEP_PART;
+
+	return hp->h->kept + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
+}
+
 void shmi_run_repair(struct shmi_heap *hp)
 {
 	struct heap_at at;
 	uint32_t word, i;
 
+	hp->h->kept = 0;
 	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
-		hp->chunk[at.chunk].rotor = 0;
+		for (i = 0; i < HEAP_SCALES; i++)
+			*low(hp, at.chunk, i) = 0;
 		at.slice = hp->chunk[at.chunk].nhead;
 		for (; inside(hp, at); at = next(at, word)) {
 			word = get(hp, at);
+			if (!(word & HEAP_USED))
+				count_kept(hp, word, true);
 			for (i = 1; i < (word & HEAP_COUNT); i++)
 				if (table(hp, at.chunk)[at.slice + i])
 					put(hp,
@@ -85,26 +153,78 @@ void shmi_run_repair(struct shmi_heap *hp)
 	}
 }
 
-/* Joins the free run at @at with the free ones behind it. */
-static uint32_t join(struct shmi_heap *hp, struct heap_at at, uint32_t word)
-{
-	struct heap_at behind = next(at, word);
-	uint32_t other;
+/* ----- free runs ----- */
 
-	while (inside(hp, behind)) {
-		other = get(hp, behind);
-		if (other & HEAP_USED)
-			break;
-		word = ((word | other) & HEAP_DIRTY) |
-		       ((word & HEAP_COUNT) + (other & HEAP_COUNT));
-		put(hp, at, word);
-		put(hp, behind, 0); /* dying before this: repair */
-		behind = next(at, word);
-	}
+/* Joins the free run at @at with the free one behind it. Pages count as kept
+ * only where both parts' are, without a gap. */
+static uint32_t join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
+		     struct heap_at behind, uint32_t other)
+{
+	uint32_t flags = (word | other) & HEAP_DIRTY;
+
+	count_kept(hp, word, false);
+	count_kept(hp, other, false);
+	if (word & other & HEAP_KEPT && !(word & HEAP_PART))
+		flags |= HEAP_KEPT | (other & HEAP_PART);
+	word = flags | ((word & HEAP_COUNT) + (other & HEAP_COUNT));
+	put(hp, at, word);
+	put(hp, behind, 0); /* dying before this: repair */
+	count_kept(hp, word, true);
 	return word;
 }
 
-/* How many slices of the free run to leave out for @align. */
+/* Whether nothing is lost by joining them. */
+static bool alike(uint32_t word, uint32_t other)
+{
+	return !((word | other) & HEAP_USED) &&
+	       (word & HEAP_KEPT) == (other & HEAP_KEPT) && !(word & HEAP_PART);
+}
+
+/* How many slices are free from @at on, in one or more runs. */
+static uint32_t free_from(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t word, n = 0;
+
+	for (; inside(hp, at); at = next(at, word)) {
+		word = get(hp, at);
+		if (word & HEAP_USED)
+			break;
+		n += word & HEAP_COUNT;
+	}
+	return n;
+}
+
+/* The run before @at, if there is one and it is free. */
+static bool free_before(struct shmi_heap *hp, struct heap_at at,
+			struct heap_at *before)
+{
+	*before = at;
+	while (before->slice > hp->chunk[at.chunk].nhead)
+		if (table(hp, at.chunk)[--before->slice])
+			return !(get(hp, *before) & HEAP_USED) &&
+			       next(*before, get(hp, *before)).slice ==
+				       at.slice;
+	return false;
+}
+
+/* A run that has just become free: joined with its like on both sides. */
+static void settle(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t word = get(hp, at), other;
+	struct heap_at side = next(at, word);
+
+	if (inside(hp, side) && alike(word, other = get(hp, side)))
+		word = join(hp, at, word, side, other);
+	if (free_before(hp, at, &side) && alike(other = get(hp, side), word)) {
+		join(hp, side, other, at, word);
+		at = side;
+	}
+	while (free_before(hp, at, &side))
+		at = side;
+	lower(hp, at, free_from(hp, at));
+}
+
+/* How many slices of free ones at @at to leave out for @align. */
 static uint64_t lead(const struct shmi_heap *hp, struct heap_at at,
 		     uint64_t align)
 {
@@ -115,83 +235,129 @@ static uint64_t lead(const struct shmi_heap *hp, struct heap_at at,
 	return (((second + align - 1) & ~(align - 1)) - second) / HEAP_SLICE;
 }
 
-static bool find_from(struct shmi_heap *hp, uint32_t chunk, uint32_t from,
-		      uint32_t to, uint32_t n, uint64_t align,
-		      struct heap_at *out, bool *dirty)
+/* Two free runs instead of one; the second's place. */
+static struct heap_at split(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {
-	struct heap_at at = { chunk, from };
-	uint32_t word, len;
-	uint64_t skip;
+	uint32_t word = get(hp, at), flags = word & (HEAP_DIRTY | HEAP_KEPT);
+	struct heap_at rest = { at.chunk, at.slice + n };
 
-	for (; inside(hp, at) && at.slice < to; at = next(at, word)) {
-		word = get(hp, at);
+	put(hp, rest, (word & FLAGS) | ((word & HEAP_COUNT) - n));
+	put(hp, at, flags | n);
+	return rest;
+}
+
+/* In one run whose pages are kept. */
+static bool fits_kept(struct shmi_heap *hp, struct heap_at *at, uint32_t n,
+		      uint64_t align)
+{
+	uint32_t word;
+
+	for (; inside(hp, *at); *at = next(*at, word)) {
+		word = get(hp, *at);
 		if (word & HEAP_USED)
-			continue;
-		word = join(hp, at, word);
-		len = word & HEAP_COUNT;
-		skip = lead(hp, at, align);
-		if (skip + n > len)
-			continue;
-		*dirty = word & HEAP_DIRTY;
-		if (skip) {
-			/* Two free runs instead of one: any reader may join
-			 * them again, but the lock is ours. */
-			out->chunk = chunk;
-			out->slice = at.slice + (uint32_t)skip;
-			put(hp, *out,
-			    (word & HEAP_DIRTY) | (len - (uint32_t)skip));
-			put(hp, at, (word & HEAP_DIRTY) | (uint32_t)skip);
-		} else {
-			*out = at;
-		}
-		return true;
+			return false;
+		if (word & HEAP_KEPT &&
+		    lead(hp, *at, align) + n <= (word & HEAP_COUNT))
+			return true;
 	}
 	return false;
 }
 
-int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
-		  struct heap_at *at, bool *dirty)
+/* In as many runs as it takes, which become one. */
+static bool fits_any(struct shmi_heap *hp, struct heap_at at, uint32_t n,
+		     uint64_t align)
 {
-	uint32_t i, head, rotor;
+	uint64_t need = lead(hp, at, align) + n;
+	uint32_t word;
 
-	for (i = 0; i < hp->nchunks; i++) {
-		head = hp->chunk[i].nhead;
-		rotor = hp->chunk[i].rotor;
-		if (rotor < head || rotor >= hp->chunk[i].nslices ||
-		    !table(hp, i)[rotor])
-			rotor = head;
-		if (find_from(hp, i, rotor, UINT32_MAX, n, align, at, dirty) ||
-		    find_from(hp, i, head, rotor, n, align, at, dirty)) {
-			hp->chunk[i].rotor = at->slice;
-			return 0;
-		}
-	}
-	return -ENOMEM;
+	if (free_from(hp, at) < need)
+		return false;
+	word = get(hp, at);
+	while ((word & HEAP_COUNT) < need)
+		word = join(hp, at, word, next(at, word),
+			    get(hp, next(at, word)));
+	return true;
 }
 
-void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+static bool find_in(struct shmi_heap *hp, uint32_t chunk, uint32_t n,
+		    uint64_t align, bool kept, struct heap_at *out)
 {
-	uint32_t word = get(hp, at), len = word & HEAP_COUNT;
-	struct heap_at rest = { at.chunk, at.slice + n };
+	uint32_t k = scale_of(n), seen = hp->chunk[chunk].nslices, len;
+	struct heap_at at = first(hp, chunk, k);
+	bool found = false;
 
-	if (len > n)
-		put(hp, rest, (word & HEAP_DIRTY) | (len - n));
-	put(hp, at, HEAP_USED | n);
-	hp->chunk[at.chunk].rotor = len > n ? rest.slice : at.slice;
+	while (inside(hp, at) && !found) {
+		if (get(hp, at) & HEAP_USED) {
+			at = next(at, get(hp, at));
+			continue;
+		}
+		len = free_from(hp, at);
+		if (len >> k && seen > at.slice)
+			seen = at.slice;
+		*out = at;
+		if (len >= n)
+			found = kept ? fits_kept(hp, out, n, align)
+				     : fits_any(hp, at, n, align);
+		at.slice += len;
+	}
+	*low(hp, chunk, k) = seen;
+	return found;
+}
+
+int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
+		  struct heap_at *at)
+{
+	uint32_t i, kept = hp->h->kept >= n, skip;
+
+	for (;; kept--) {
+		for (i = 0; i < hp->nchunks; i++) {
+			if (!find_in(hp, i, n, align, kept, at))
+				continue;
+			skip = (uint32_t)lead(hp, *at, align);
+			if (skip)
+				*at = split(hp, *at, skip);
+			return 0;
+		}
+		if (!kept)
+			return -ENOMEM;
+	}
+}
+
+uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
+{
+	return get(hp, at);
+}
+
+void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
+		   bool part)
+{
+	uint32_t word;
+
+	if ((get(hp, at) & HEAP_COUNT) > n)
+		split(hp, at, n);
+	word = get(hp, at);
+	count_kept(hp, word, false);
+	put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
 }
 
 static struct heap_at where(struct shmi_heap *hp, const struct heap_run *r)
 {
 	uintptr_t p = (uintptr_t)r;
-	struct heap_at at;
+	struct heap_at at = { .chunk = hp->last };
+	uint32_t i;
 
-	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
+	for (i = 0; i < hp->nchunks; i++) {
+		if (at.chunk >= hp->nchunks)
+			at.chunk = 0;
 		uint64_t off = p - hp->chunk[at.chunk].start;
 
 		at.slice = (uint32_t)(off / HEAP_SLICE);
 		if (off < hp->chunk[at.chunk].nslices * HEAP_SLICE &&
-		    at.slice >= hp->chunk[at.chunk].nhead)
+		    at.slice >= hp->chunk[at.chunk].nhead) {
+			hp->last = at.chunk;
 			return at;
+		}
+		at.chunk++;
 	}
 	shmi_heap_die("no run of this heap", r, hp->h);
 }
@@ -209,54 +375,99 @@ uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r)
  * The mark goes last: a run in use without one would be damage. If we die in
  * between, a second free of that address is not told from the first.
  */
-void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, bool dirty)
+void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 {
 	struct heap_at at = where(hp, r);
-	uint32_t n = shmi_run_len(hp, r);
+	uint32_t word = flags | shmi_run_len(hp, r);
 
-	/* relaxed: a hint */
-	if (dirty)
-		atomic_fetch_add_explicit(&hp->h->dirty, n,
-					  memory_order_relaxed);
-	put(hp, at, (dirty ? HEAP_DIRTY : 0) | n);
+	put(hp, at, word);
 	atomic_store_explicit(&r->mark, 0, memory_order_relaxed);
+	count_kept(hp, word, true);
+	settle(hp, at);
+}
+
+/*
+ * Takes the lock. Above the budget the pages go back outside of it, all but the
+ * head's, which says whose the run is: ours, so that a sweep frees it if we die.
+ */
+void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
+		   bool keep)
+{
+	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, n;
+
+	if (shmi_heap_lock(hp))
+		return;
+	n = shmi_run_len(hp, r);
+	if (part || get(hp, where(hp, r)) & HEAP_PART)
+		flags |= HEAP_PART;
+	if (!keep || !may_keep(hp, n)) {
+		shmi_heap_unlock(hp);
+		shmi_heap_punch(hp, (uintptr_t)r + HEAP_RUN_LEN,
+				n * HEAP_SLICE - HEAP_RUN_LEN);
+		if (shmi_heap_lock(hp))
+			return;
+		flags = HEAP_DIRTY;
+	}
+	shmi_run_free(hp, r, flags);
+	shmi_heap_unlock(hp);
+}
+
+/* The end is cut off, and kept or given back. */
+static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+{
+	uint32_t word = get(hp, at), len = (word & HEAP_COUNT) - n;
+	struct heap_at rest = { at.chunk, at.slice + n };
+	uint32_t flags = HEAP_DIRTY | HEAP_KEPT | (word & HEAP_PART);
+
+	put(hp, rest, HEAP_DIRTY | len);
+	put(hp, at, HEAP_USED | n);
+	if (!may_keep(hp, len))
+		flags = shmi_heap_punch(hp, (uintptr_t)heap_slice(hp, rest),
+					len * HEAP_SLICE)
+				? HEAP_DIRTY
+				: 0;
+	put(hp, rest, flags | len);
+	count_kept(hp, flags | len, true);
+	settle(hp, rest);
 }
 
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 {
-	struct heap_at at = where(hp, r), rest;
-	uint32_t len = shmi_run_len(hp, r), word, more;
+	struct heap_at at = where(hp, r), behind;
+	uint32_t len = shmi_run_len(hp, r), word;
 
-	rest = (struct heap_at){ at.chunk, at.slice + n };
-	if (n < len) {
-		put(hp, rest, HEAP_DIRTY | (len - n));
-		put(hp, at, HEAP_USED | n);
+	if (n < len)
+		cut(hp, at, n);
+	if (n <= len)
 		return 0;
-	}
-	if (n == len)
-		return 0;
-	at.slice += len;
-	if (!inside(hp, at))
+	behind = (struct heap_at){ at.chunk, at.slice + len };
+	if (!inside(hp, behind) || !fits_any(hp, behind, n - len, 0))
 		return -ENOMEM;
-	word = get(hp, at);
-	if (word & HEAP_USED)
-		return -ENOMEM;
-	word = join(hp, at, word);
-	more = n - len;
-	if ((word & HEAP_COUNT) < more)
-		return -ENOMEM;
-	if ((word & HEAP_COUNT) > more)
-		put(hp, rest,
-		    (word & HEAP_DIRTY) | ((word & HEAP_COUNT) - more));
-	put(hp, where(hp, r), HEAP_USED | n);
-	put(hp, at, 0); /* dying before this: repair */
+	if ((get(hp, behind) & HEAP_COUNT) > n - len)
+		split(hp, behind, n - len);
+	word = get(hp, behind);
+	count_kept(hp, word, false);
+	put(hp, at, HEAP_USED | HEAP_PART | n);
+	put(hp, behind, 0); /* dying before this: repair */
 	return 0;
 }
 
-/* A death in the middle leaves a run dirty that is not: no harm. */
-void shmi_run_purge(struct shmi_heap *hp)
+static uint32_t purge(struct shmi_heap *hp, struct heap_at at, uint32_t word)
 {
-	struct heap_at at;
+	uint32_t n = word & HEAP_COUNT;
+
+	count_kept(hp, word, false);
+	put(hp, at, HEAP_DIRTY | n);
+	if (!shmi_heap_punch(hp, (uintptr_t)heap_slice(hp, at), n * HEAP_SLICE))
+		put(hp, at, n);
+	return get(hp, at);
+}
+
+/* A death in the middle leaves a run dirty that is not: no harm. */
+bool shmi_run_purge(struct shmi_heap *hp)
+{
+	struct heap_at at, before;
+	bool any = false;
 	uint32_t word;
 
 	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
@@ -265,14 +476,18 @@ void shmi_run_purge(struct shmi_heap *hp)
 			word = get(hp, at);
 			if (word & HEAP_USED)
 				continue;
-			word = join(hp, at, word);
-			if ((word & HEAP_DIRTY) &&
-			    !shmi_heap_punch(hp, (uintptr_t)heap_slice(hp, at),
-					     (word & HEAP_COUNT) * HEAP_SLICE))
-				put(hp, at, word & HEAP_COUNT);
+			if (word & (HEAP_DIRTY | HEAP_KEPT)) {
+				word = purge(hp, at, word);
+				any = true;
+			}
+			if (free_before(hp, at, &before)) {
+				word = join(hp, before, get(hp, before), at,
+					    word);
+				at = before;
+			}
 		}
 	}
-	atomic_store_explicit(&hp->h->dirty, 0, memory_order_relaxed);
+	return any;
 }
 
 int shmi_run_each(struct shmi_heap *hp,
@@ -295,6 +510,9 @@ int shmi_run_each(struct shmi_heap *hp,
 				   word & HEAP_COUNT, arg);
 			if (ret)
 				return ret;
+			/* It may have been freed, and joined with the next. */
+			while (inside(hp, to) && !table(hp, to.chunk)[to.slice])
+				to.slice++;
 		}
 	}
 	return 0;

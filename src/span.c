@@ -2,37 +2,34 @@
 /* span.c - spans of small blocks */
 /*
  * A span is one slice of blocks of one size. It has an owner, a thread, which
- * alone takes blocks from it and gives its own back to the list "free"; others
- * push theirs on the list "others". So the common malloc and free have neither
- * lock nor locked instruction.
- *
- * A free block's first word holds the next one's index and a check made of the
- * heap's secret: an index cannot lead out of the span, and a check that does
- * not fit tells that somebody wrote into a free block. Taking a block destroys
- * the check, so that a block which has it when it is freed is free already.
+ * alone takes blocks from it and gives its own back to its list of free ones;
+ * others push theirs on the list "others". So the common malloc and free
+ * (span.h) have neither lock nor locked instruction.
  *
  * Death of the owner, at each store:
  *
- *	malloc	free = next (or fresh + 1) is the step: before it the block is
- *		free, after it the dead one's
- *	free	the block's word first, then free: before that the block is
+ *	malloc	the state is the step: before it the block is free, after it
  *		the dead one's
+ *	free	the block's word first, then the state: before that the block
+ *		is the dead one's
  *	others	the same with a compare-and-swap
- *	moving others to free (collect):
- *		taken = its head; others = 0, if it still was that; the list's
- *		end = free; free = head; taken = 0. With taken set, adoption
- *		finds out which of these steps were done, and does the rest.
- *	used	counted anew by adoption
+ *	new blocks
+ *		their words first, then the state, which both counts them as
+ *		used once and has them in the list
+ *	moving others to the list (collect):
+ *		taken = its head; others = 0, if it still was that; the end
+ *		of it = the list; the list = its head; taken = 0. With taken
+ *		set, adoption finds out which of these steps were done, and
+ *		does the rest.
+ *
+ * How many blocks are in use is counted anew by adoption.
  *
  * An orphan's owner is 0 or somebody dead; the next one who needs a span, and
  * trim, find it by a look at all runs (sweep), under the lock. That is done
  * before the heap grows, or when threads said that they left some.
  *
- * Order of memory: words of the owner are stored with release where a death
- * must not find a later store without an earlier one. (The compiler must keep
- * the order; the processor does for a reader after our death, since the kernel
- * stands in between.) "others" is pushed with release and taken with acquire,
- * which hands the blocks' words over.
+ * Order of memory: see span_step(). "others" is pushed with release and taken
+ * with acquire, which hands the blocks' words over.
  */
 #include "span.h"
 
@@ -41,72 +38,91 @@
 #include <errno.h>
 
 #define LOOK 8		 /* spans that a search looks at */
-#define STEP_BYTES 16384 /* made present at a time */
+#define FILL_BYTES 16384 /* made present at a time in a small heap; */
+#define FILL_LARGE 64	 /* from this many slices on, a span at once */
+#define LINK_BYTES 4096	 /* of new blocks that are linked at a time */
 
 struct heap_run shmi_span_none; /* a span without blocks */
+
+#define HEAP_MAGIC_OF(size) (uint32_t)(((uint64_t)1 << 32) / (size) + 1)
+const uint32_t heap_magic[HEAP_KINDS] = { HEAP_SIZES(HEAP_MAGIC_OF) };
+
+const uint8_t heap_quick[HEAP_QUICK / 16 + 1] = {
+	0,  0,	1,  2,	3,  4,	5,  6,	7,  8,	8,  9,	9,  10, 10, 11, 11,
+	12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15, 16,
+	16, 16, 16, 16, 16, 16, 16, 17, 17, 17, 17, 17, 17, 17, 17, 18, 18,
+	18, 18, 18, 18, 18, 18, 19, 19, 19, 19, 19, 19, 19, 19,
+};
 
 #define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
 #define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
 
-static char *block(struct heap_run *r, uint32_t class, uint32_t i)
+void shmi_span_bad_list(const struct shmi_thread *t, const void *at)
 {
-	return (char *)r + HEAP_RUN_LEN + (size_t)i * heap_size[class];
+	shmi_heap_die("free block overwritten", at, t->h);
 }
 
-static uint32_t check_of(uint64_t secret, uint32_t i)
+void shmi_span_freed_twice(const struct shmi_thread *t, const void *p)
 {
-	return ((uint32_t)(secret >> 32) ^ i * 0x9e3779b1u) | 1;
+	shmi_heap_die("block freed twice", p, t->h);
 }
 
-static _Atomic uint64_t *word_of(char *b)
+static uint32_t ever_of(uint64_t state)
 {
-	return (_Atomic uint64_t *)b;
+	return (uint16_t)(state >> SPAN_EVER_SHIFT);
 }
 
-/* What follows block @i, which is free, or dies. */
-static uint32_t next_of(const struct shmi_heap *hp, struct heap_run *r,
-			uint32_t class, uint32_t i)
+static uint32_t used_of(uint64_t state)
 {
-	uint64_t w;
-
-	if (i >= heap_nblocks(class))
-		shmi_heap_die("list of free blocks overwritten", r, hp->h);
-	w = get(*word_of(block(r, class, i)));
-	if (w >> 32 != check_of(hp->secret, i))
-		shmi_heap_die("free block overwritten", block(r, class, i),
-			      hp->h);
-	return (uint32_t)w;
+	return (uint16_t)(state / SPAN_USED_ONE);
 }
 
-/* Steps from list @head on until @stop or the end; where it ended. */
-static uint32_t walk(const struct shmi_heap *hp, struct heap_run *r,
-		     uint32_t class, uint32_t head, uint32_t stop,
-		     uint32_t *last, uint32_t *n)
+uint32_t shmi_span_used(const struct heap_run *r)
+{
+	return used_of(span_state(r)) * heap_size[r->kind];
+}
+
+/* What follows the free block at @off: false for a list that is damaged. */
+static bool next_of(const struct shmi_heap *hp, const struct heap_run *r,
+		    uint32_t class, uint64_t *off)
+{
+	uint64_t at = *off - HEAP_RUN_LEN;
+
+	if (at >= heap_bytes(class) || !heap_starts_block(class, (uint32_t)at))
+		return false;
+	*off = get(*span_word(r, *off)) ^ span_key(hp->secret, r);
+	return span_is_offset(*off);
+}
+
+/* Steps from @off on until @stop or the end; where it ended. */
+static uint64_t walk(const struct shmi_heap *hp, struct heap_run *r,
+		     uint32_t class, uint64_t off, uint64_t stop,
+		     uint64_t *last, uint32_t *n)
 {
 	*last = 0;
-	for (*n = 0; head && head != stop; ++*n) {
-		if (*n > heap_nblocks(class))
-			shmi_heap_die("list of free blocks has no end", r,
+	for (*n = 0; off && off != stop; ++*n) {
+		*last = off;
+		if (*n > heap_bytes(class) / heap_size[class] ||
+		    !next_of(hp, r, class, &off))
+			shmi_heap_die("list of free blocks overwritten", r,
 				      hp->h);
-		*last = head;
-		head = next_of(hp, r, class, head - 1);
 	}
-	return head;
+	return off;
 }
 
 static void link_to(const struct shmi_heap *hp, struct heap_run *r,
-		    uint32_t class, uint32_t block1, uint32_t next1)
+		    uint64_t off, uint64_t next)
 {
-	set(*word_of(block(r, class, block1 - 1)),
-	    (uint64_t)check_of(hp->secret, block1 - 1) << 32 | next1);
+	atomic_store_explicit(span_word(r, off), span_key(hp->secret, r) ^ next,
+			      memory_order_relaxed);
 }
 
 /* Owner: the blocks of others become free. Whether there were any. */
 static bool collect(const struct shmi_heap *hp, struct heap_run *r,
 		    uint32_t class)
 {
-	uint64_t head = get(r->others);
-	uint32_t last, n;
+	uint64_t head = get(r->others), state = span_state(r), last;
+	uint32_t n;
 
 	if (!head)
 		return false;
@@ -116,12 +132,10 @@ static bool collect(const struct shmi_heap *hp, struct heap_run *r,
 	} while (!atomic_compare_exchange_weak_explicit(&r->others, &head, 0,
 							memory_order_acq_rel,
 							memory_order_relaxed));
-	walk(hp, r, class, (uint32_t)head, 0, &last, &n);
-	if (get(r->free))
-		link_to(hp, r, class, last, get(r->free));
-	set(r->free, (uint32_t)head);
+	walk(hp, r, class, head, 0, &last, &n);
+	link_to(hp, r, last, state & SPAN_LIST);
+	span_step(r, state - (state & SPAN_LIST) + head - n * SPAN_USED_ONE);
 	set(r->taken, 0);
-	set(r->used, get(r->used) - n);
 	return true;
 }
 
@@ -129,17 +143,18 @@ static bool collect(const struct shmi_heap *hp, struct heap_run *r,
 static void finish_collect(const struct shmi_heap *hp, struct heap_run *r,
 			   uint32_t class)
 {
-	uint32_t taken = get(r->taken), free = get(r->free), last, n;
+	uint64_t taken = get(r->taken), state = span_state(r), last;
+	uint64_t list = state & SPAN_LIST;
+	uint32_t n;
 
 	if (!taken)
 		return;
-	/* Is it still others', or at the front of free? */
-	if (walk(hp, r, class, (uint32_t)get(r->others), taken, &last, &n) !=
-		    taken &&
-	    free != taken) {
-		if (free && walk(hp, r, class, taken, free, &last, &n) != free)
-			link_to(hp, r, class, last, free);
-		set(r->free, taken);
+	/* Is it still others', or at the front of the list? */
+	if (walk(hp, r, class, get(r->others), taken, &last, &n) != taken &&
+	    list != taken) {
+		if (list && walk(hp, r, class, taken, list, &last, &n) != list)
+			link_to(hp, r, last, list);
+		span_step(r, state - list + taken);
 	}
 	set(r->taken, 0);
 }
@@ -152,6 +167,7 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 
 	t->spare = t->own[e].next;
 	t->own[e].run = r;
+	t->own[e].idle = false;
 	if (at == SPAN_NO_ENTRY) {
 		t->own[e].next = t->own[e].prev = e;
 	} else {
@@ -181,6 +197,7 @@ static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	t->own[e].next = t->spare;
 	t->spare = e;
 	t->count[class]--;
+	t->idle[class] -= t->own[e].idle;
 	if (t->ring[class] == e) {
 		t->ring[class] = next == e ? SPAN_NO_ENTRY : next;
 		t->cur[class] = next == e ? &shmi_span_none : t->own[next].run;
@@ -213,36 +230,59 @@ static void ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
 
 /* ----- malloc ----- */
 
-/* How many more blocks get their pages at a time. */
-static uint32_t step(uint32_t class, uint32_t ready)
+/* Bytes of blocks that get their pages at a time. */
+static uint32_t fill_bytes(const struct shmi_heap *hp, uint32_t class,
+			   uint32_t ready)
 {
-	uint32_t left = heap_nblocks(class) - ready;
-	uint32_t n = STEP_BYTES / heap_size[class];
+	uint32_t left = heap_bytes(class) - ready, size = heap_size[class];
+	uint32_t n = hp->nslices >= FILL_LARGE ? left : FILL_BYTES;
 
-	if (!n)
-		n = 1;
+	n = n < size ? size : n / size * size;
 	return n < left ? n : left;
 }
 
-static int get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
+static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint32_t ready = get(r->ready), more;
-	int err;
 
-	if (ready >= heap_nblocks(class))
-		return -ENOMEM;
-	more = step(class, ready);
-	err = shmi_heap_fill(t->hp, (uintptr_t)block(r, class, ready),
-			     (uint64_t)more * heap_size[class]);
-	if (!err)
-		set(r->ready, ready + more);
-	return err;
+	if (ready >= heap_bytes(class))
+		return false;
+	more = fill_bytes(t->hp, class, ready);
+	if (shmi_heap_fill(t->hp, (uintptr_t)r + HEAP_RUN_LEN + ready, more))
+		return false;
+	set(r->ready, ready + more);
+	return true;
+}
+
+/* Blocks that were never used, into the list, which is empty. */
+static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
+{
+	uint64_t state = span_state(r), off;
+	uint32_t size = heap_size[class], ever = ever_of(state);
+	uint32_t end = get(r->ready), most = LINK_BYTES;
+
+	if (end > heap_bytes(class) || ever > end || ever % size || end % size)
+		shmi_heap_die("head of a span overwritten", r, t->h);
+	if (ever == end)
+		return false;
+	most = most < size ? size : most / size * size;
+	if (end - ever > most)
+		end = ever + most;
+	for (off = HEAP_RUN_LEN + ever; off + size < HEAP_RUN_LEN + end;
+	     off += size)
+		link_to(t->hp, r, off, off + size);
+	link_to(t->hp, r, off, 0);
+	span_step(r, (state & ~(uint64_t)UINT32_MAX) |
+			     (uint64_t)end << SPAN_EVER_SHIFT |
+			     (HEAP_RUN_LEN + ever));
+	return true;
 }
 
 static bool has_block(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
-	return get(r->free) || get(r->fresh) < get(r->ready) ||
-	       collect(t->hp, r, class) || !get_ready(t, r, class);
+	return (span_state(r) & SPAN_LIST) || collect(t->hp, r, class) ||
+	       add_new(t, r, class) ||
+	       (get_ready(t, r, class) && add_new(t, r, class));
 }
 
 /* Makes cur a span of ours that has a block. */
@@ -251,12 +291,16 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 	uint32_t i, e = t->ring[class];
 
 	for (i = 0; i < LOOK && i < t->count[class]; i++) {
-		if (has_block(t, t->own[e].run, class)) {
+		struct shmi_own *o = &t->own[e];
+
+		if (has_block(t, o->run, class)) {
+			t->idle[class] -= o->idle;
+			o->idle = false;
 			t->ring[class] = e;
-			t->cur[class] = t->own[e].run;
+			t->cur[class] = o->run;
 			return true;
 		}
-		e = t->own[e].next;
+		e = o->next;
 	}
 	if (e != SPAN_NO_ENTRY) {
 		t->ring[class] = e;
@@ -272,30 +316,31 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	struct shmi_heap *hp = t->hp;
 	struct heap_run *r;
 	struct heap_at at;
-	bool dirty; /* no matter: no promise about what is in a block */
-	int err = shmi_run_find(hp, 1, 0, &at, &dirty);
+	uint32_t ready = heap_bytes(class), word;
+	int err = shmi_run_find(hp, 1, 0, &at);
 
 	if (err)
 		return err;
 	r = (struct heap_run *)heap_slice(hp, at);
-	err = shmi_heap_fill(hp, (uintptr_t)r,
-			     HEAP_RUN_LEN + (uint64_t)step(class, 0) *
-						    heap_size[class]);
-	if (err)
-		return err;
+	word = shmi_run_word(hp, at);
+	if (!(word & HEAP_KEPT) ||
+	    ((word & HEAP_PART) && (word & HEAP_COUNT) == 1)) {
+		ready = fill_bytes(hp, class, 0);
+		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN + ready);
+		if (err)
+			return err;
+	}
 	r->heap = (uintptr_t)hp->h;
 	r->kind = class;
-	set(r->free, 0);
-	set(r->fresh, 0);
-	set(r->ready, step(class, 0));
-	set(r->used, 0);
-	set(r->taken, 0);
 	set(r->interior, 0);
-	set(r->others, 0);
 	r->len = r->block = 0;
+	set(r->state, 0);
+	set(r->ready, ready);
+	set(r->taken, 0);
+	set(r->others, 0);
 	set(r->owner, t->owner);
 	set(r->mark, heap_mark(hp, r));
-	shmi_run_take(hp, at, 1);
+	shmi_run_take(hp, at, 1, ready < heap_bytes(class));
 	ring_add(t, class, r);
 	return 0;
 }
@@ -334,129 +379,105 @@ static int more_spans(struct shmi_thread *t, uint32_t class)
 	return err;
 }
 
-static void *take(struct shmi_thread *t, struct heap_run *r, uint32_t class)
-{
-	uint32_t i = get(r->free), fresh;
-	char *b;
-
-	if (i) {
-		uint32_t next = next_of(t->hp, r, class, --i);
-
-		b = block(r, class, i);
-		set(r->free, next);
-		set(r->used, get(r->used) + 1);
-		atomic_store_explicit(word_of(b), 0, memory_order_relaxed);
-		return b;
-	}
-	fresh = get(r->fresh);
-	if (fresh >= get(r->ready) || fresh >= heap_nblocks(class))
-		return NULL;
-	set(r->fresh, fresh + 1);
-	set(r->used, get(r->used) + 1);
-	/* It may have been another span's free block, with a check in it. */
-	b = block(r, class, fresh);
-	atomic_store_explicit(word_of(b), 0, memory_order_relaxed);
-	return b;
-}
-
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 {
-	void *b = take(t, t->cur[class], class);
 	int err = 0;
 
-	while (!b && !err) {
+	while (!err && !(span_state(t->cur[class]) & SPAN_LIST))
 		if (!look_around(t, class))
 			err = more_spans(t, class);
-		if (!err)
-			b = take(t, t->cur[class], class);
-	}
 	if (err) {
 		errno = -err;
 		return NULL;
 	}
-	return b;
+	return span_pop(t, t->cur[class], span_state(t->cur[class]));
 }
 
 /* ----- free ----- */
 
 static uint32_t class_of(const struct shmi_heap *hp, const struct heap_run *r)
 {
-	if (r->kind >= HEAP_CLASSES)
+	uint32_t kind = r->kind;
+
+	if (kind >= HEAP_CLASSES)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
-	return r->kind;
+	return kind;
 }
 
-static uint32_t index_of(const struct shmi_heap *hp, struct heap_run *r,
-			 uint32_t class, const void *p)
+/* Offset of the block that @p is in, or dies. */
+static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
+			  uint32_t class, const void *p)
 {
-	uintptr_t off = (uintptr_t)p - (uintptr_t)r;
-	bool exact;
-	uint32_t i;
+	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN;
+	uint32_t in = (uint32_t)at % heap_size[class];
 
-	if (off < HEAP_RUN_LEN)
+	if (at >= ever_of(span_state(r)) || at >= heap_bytes(class) ||
+	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
-	i = heap_index(class, (uint32_t)off - HEAP_RUN_LEN, &exact);
-	if ((!exact && !get(r->interior)) || i >= get(r->fresh) ||
-	    i >= heap_nblocks(class))
-		shmi_heap_die("no block", p, hp->h);
-	return i;
+	return at - in + HEAP_RUN_LEN;
 }
 
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p)
 {
-	uint32_t class = class_of(hp, r);
-
-	return block(r, class, index_of(hp, r, class, p));
+	return (char *)r + offset_of(hp, r, class_of(hp, r), p);
 }
 
-static void give_up_span(struct shmi_thread *t, struct heap_run *r,
-			 uint32_t class)
+/* A span without a block in use: some stay for the next ones. Its state says
+ * first that there is no list, since its pages may go. */
+static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
+		   uint32_t e)
 {
-	if (shmi_heap_lock(t->hp))
+	bool part = get(r->ready) < heap_bytes(class);
+
+	if (t->own[e].idle)
 		return;
-	ring_drop(t, class, entry_of(t, r));
-	shmi_run_free(t->hp, r, true);
-	shmi_heap_unlock(t->hp);
+	if (t->idle[class] <= t->count[class] / 4) {
+		t->own[e].idle = true;
+		t->idle[class]++;
+		return;
+	}
+	ring_drop(t, class, e);
+	span_step(r, 0);
+	shmi_run_give(t->hp, r, part, true);
 }
 
-static void push_to_others(struct heap_run *r, _Atomic uint64_t *w,
-			   uint64_t check, uint32_t i)
+void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
+		       uint32_t class, uint64_t before)
 {
-	uint64_t head = get(r->others);
+	uint32_t e = entry_of(t, r);
 
+	if (!(before & SPAN_LIST))
+		ring_next(t, class, e);
+	if (used_of(before) == 1)
+		retire(t, r, class, e);
+}
+
+static void push_to_others(struct shmi_thread *t, struct heap_run *r,
+			   uint64_t off)
+{
+	_Atomic uint64_t *w = span_word(r, off);
+	uint64_t key = span_key(t->secret, r), head = get(r->others);
+
+	if (span_is_offset(get(*w) ^ key))
+		shmi_span_freed_twice(t, w);
 	do
-		atomic_store_explicit(w, check << 32 | (uint32_t)head,
-				      memory_order_relaxed);
+		atomic_store_explicit(w, key ^ head, memory_order_relaxed);
 	/* release: the word, and what the last user of the block did */
-	while (!atomic_compare_exchange_weak_explicit(&r->others, &head, i + 1,
+	while (!atomic_compare_exchange_weak_explicit(&r->others, &head, off,
 						      memory_order_release,
 						      memory_order_relaxed));
 }
 
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 {
-	uint32_t class = class_of(t->hp, r), i = index_of(t->hp, r, class, p);
-	_Atomic uint64_t *w = word_of(block(r, class, i));
-	uint64_t check = check_of(t->secret, i);
-	uint32_t first;
+	uint32_t class = class_of(t->hp, r);
+	uint64_t off = offset_of(t->hp, r, class, p);
 
-	if (get(*w) >> 32 == check)
-		shmi_heap_die("block freed twice", p, t->h);
-	if (get(r->owner) != t->owner) {
-		push_to_others(r, w, check, i);
-		return;
-	}
-	first = get(r->free);
-	atomic_store_explicit(w, check << 32 | first, memory_order_relaxed);
-	set(r->free, i + 1);
-	set(r->used, get(r->used) - 1);
-	if (r == t->cur[class])
-		return;
-	if (!get(r->used))
-		give_up_span(t, r, class);
-	else if (!first)
-		ring_next(t, class, entry_of(t, r));
+	if (get(r->owner) == t->owner)
+		span_push(t, r, class, off, span_state(r));
+	else
+		push_to_others(t, r, off);
 }
 
 /* ----- orphans ----- */
@@ -464,17 +485,25 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 /* Words of a span that nobody has, put in order: its blocks in use. */
 static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 {
-	uint32_t last, n, fresh = get(r->fresh);
+	uint64_t state, last;
+	uint32_t n, size = heap_size[class], ever, ready = get(r->ready);
 
-	if (fresh > heap_nblocks(class) || get(r->ready) > heap_nblocks(class))
-		shmi_heap_die("head of a span overwritten", r, hp->h);
 	finish_collect(hp, r, class);
-	walk(hp, r, class, get(r->free), 0, &last, &n);
-	if (n > fresh)
-		shmi_heap_die("list of free blocks overwritten", r, hp->h);
-	set(r->used, fresh - n);
+	state = span_state(r);
+	ever = ever_of(state);
+	walk(hp, r, class, state & SPAN_LIST, 0, &last, &n);
+	if (ready > heap_bytes(class) || ever > ready || ever % size ||
+	    n > ever / size)
+		shmi_heap_die("head of a span overwritten", r, hp->h);
+	span_step(r, (uint32_t)state | (ever / size - n) * SPAN_USED_ONE);
 	collect(hp, r, class);
-	return get(r->used);
+	return used_of(span_state(r));
+}
+
+static uint32_t free_flags(const struct heap_run *r, uint32_t class)
+{
+	return HEAP_DIRTY | HEAP_KEPT |
+	       (get(r->ready) < heap_bytes(class) ? HEAP_PART : 0);
 }
 
 struct sweep {
@@ -497,16 +526,18 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 		shmi_heap_die("head of a run overwritten", r, hp->h);
 	if (r->kind == HEAP_LARGE) {
 		if (owner && shmi_heap_owner_dead(hp, owner))
-			shmi_run_free(hp, r, true);
+			shmi_run_free(hp, r, HEAP_DIRTY);
 		return 0;
 	}
 	class = class_of(hp, r);
 	if (!shmi_heap_owner_dead(hp, owner))
 		return 0;
 	if (!settle(hp, r, class)) {
-		shmi_run_free(hp, r, true);
+		/* The dead one may have been giving its pages back. */
+		shmi_run_free(hp, r, HEAP_DIRTY);
 	} else if (s->t && class == s->class && !s->found &&
-		   (get(r->free) || get(r->fresh) < heap_nblocks(class))) {
+		   (span_state(r) & SPAN_LIST ||
+		    ever_of(span_state(r)) < heap_bytes(class))) {
 		set(r->owner, s->t->owner);
 		ring_add(s->t, class, r);
 		s->found = true;
@@ -539,11 +570,11 @@ void shmi_span_leave(struct shmi_thread *t)
 			continue;
 		class = class_of(t->hp, r);
 		collect(t->hp, r, class);
-		if (get(r->used)) {
+		if (used_of(span_state(r))) {
 			set(r->owner, 0);
 			left++;
 		} else {
-			shmi_run_free(t->hp, r, true);
+			shmi_run_free(t->hp, r, free_flags(r, class));
 		}
 	}
 	if (left)
@@ -556,21 +587,18 @@ void shmi_span_leave(struct shmi_thread *t)
 /* A list whose owner may be at work: bounds only, and no end that never comes. */
 int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r)
 {
-	uint32_t class = r->kind, i, n;
-	uint64_t w;
+	uint32_t class = r->kind, n = 0, ever = ever_of(span_state(r));
+	uint64_t off;
 
 	if (class >= HEAP_CLASSES || r->heap != (uintptr_t)hp->h ||
-	    get(r->fresh) > heap_nblocks(class) ||
-	    get(r->ready) > heap_nblocks(class))
+	    get(r->ready) > heap_bytes(class) || ever > get(r->ready) ||
+	    ever % heap_size[class])
 		return -EUCLEAN;
 	if (!shmi_heap_owner_dead(hp, get(r->owner)))
 		return 0;
-	for (i = get(r->free), n = 0; i; i = (uint32_t)w, n++) {
-		if (i > get(r->fresh) || n > heap_nblocks(class))
+	for (off = span_state(r) & SPAN_LIST; off; n++)
+		if (off - HEAP_RUN_LEN >= ever || n > ever ||
+		    !next_of(hp, r, class, &off))
 			return -EUCLEAN;
-		w = get(*word_of(block(r, class, i - 1)));
-		if (w >> 32 != check_of(hp->secret, i - 1))
-			return -EUCLEAN;
-	}
 	return 0;
 }

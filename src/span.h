@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* span.h - spans of small blocks, and the threads that own them. Layer: heap.
- */
+/* span.h - spans of small blocks, and the threads that own them: the common
+ * malloc and free. Layer: heap. */
 #ifndef SHMI_SPAN_H
 #define SHMI_SPAN_H
 
@@ -14,26 +14,29 @@
 struct shmi_thread {
 	struct heap_hdr *h;
 	uint64_t epoch;
-	uint64_t owner;	 /* our mark in the spans that are ours */
 	uint64_t secret; /* the heap's */
 	uintptr_t lo;	 /* memory in which a block of this heap may be, */
 	uint64_t len;	 /* there for sure: no fault */
+	uint64_t owner;	 /* our mark in the spans that are ours */
 	struct shmi_heap *hp;
-	struct heap_run *cur[HEAP_CLASSES]; /* never NULL */
+	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
 	/* Our spans: a ring for each class, in one table. */
 	struct shmi_own {
 		struct heap_run *run; /* NULL: free entry */
 		uint32_t next, prev;
+		bool idle; /* no block in use, and kept for the next ones */
 	} * own;
 	uint32_t room, spare;	      /* entries; first free one */
 	uint32_t ring[HEAP_CLASSES];  /* entry of cur; NO_ENTRY: none */
 	uint32_t count[HEAP_CLASSES]; /* in the ring */
+	uint32_t idle[HEAP_CLASSES];  /* of these */
 	struct shmi_thread *next;     /* of the same thread */
 };
 #define SPAN_NO_ENTRY UINT32_MAX
 
 /* ----- thread.c ----- */
 
+/* Never NULL: at first one that is no heap's. */
 extern _Thread_local struct shmi_thread *shmi_thread_last
 	__attribute__((tls_model("initial-exec")));
 /* The calling thread's, made if need be: 0 or -errno. */
@@ -48,9 +51,15 @@ static inline bool shmi_thread_valid(const struct shmi_thread *t,
 {
 	/* relaxed: who closes an arena or frees a heap while others use it is
 	 * wrong in any order; a fork is ordered by itself */
-	return t && t->h == h &&
+	return t->h == h &&
 	       t->epoch == atomic_load_explicit(&shmi_heap_epoch,
 						memory_order_relaxed);
+}
+
+static inline struct heap_run *heap_run_of(const void *p)
+{
+	return (struct heap_run *)(((uintptr_t)p - 1) &
+				   ~(uintptr_t)(HEAP_SLICE - 1));
 }
 
 /* ----- span.c ----- */
@@ -69,6 +78,138 @@ bool shmi_span_sweep(struct shmi_heap *hp, struct shmi_thread *t,
 		     uint32_t class);
 /* 0 or -EUCLEAN, as far as can be told while owners are at work. */
 int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r);
+uint32_t shmi_span_used(const struct heap_run *r); /* bytes in use */
 extern struct heap_run shmi_span_none;
+/* What the quick ways below leave to do. */
+void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
+		       uint32_t class, uint64_t before);
+_Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
+_Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
+				     const void *p);
+
+/* ----- the common malloc and free, without lock or locked instruction ----- */
+
+/*
+ * A free block's first word is the offset of the next one from the run's head,
+ * 0 for none, exclusive-or this. So one comparison tells whether a word has
+ * been overwritten, and bounds the offset; and a block that has such a word
+ * when it is freed is free already.
+ */
+static inline uint64_t span_key(uint64_t secret, const struct heap_run *r)
+{
+	return secret ^ (uintptr_t)r;
+}
+
+static inline bool span_is_offset(uint64_t word)
+{
+	return !(word & ~(uint64_t)SPAN_LIST);
+}
+
+static inline _Atomic uint64_t *span_word(const struct heap_run *r,
+					  uint64_t off)
+{
+	return (_Atomic uint64_t *)((uintptr_t)r + off);
+}
+
+static inline uint64_t span_state(const struct heap_run *r)
+{
+	return atomic_load_explicit(&r->state, memory_order_relaxed);
+}
+
+/*
+ * The step, for the owner. release: a block's word is written before the list
+ * has the block. That keeps the compiler's order, which is all that our own
+ * death needs (the kernel stands between us and who reads the span then).
+ */
+static inline void span_step(struct heap_run *r, uint64_t state)
+{
+	atomic_store_explicit(&r->state, state, memory_order_release);
+}
+
+/* The first block of the list. Dying before the step the block is free, and
+ * after it in our hands. */
+static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
+			     uint64_t state)
+{
+	uint64_t off = state & SPAN_LIST;
+	_Atomic uint64_t *w = span_word(r, off);
+	uint64_t next = atomic_load_explicit(w, memory_order_relaxed) ^
+			span_key(t->secret, r);
+
+	if (__builtin_expect(!span_is_offset(next), 0))
+		shmi_span_bad_list(t, w);
+	span_step(r, state - off + next + SPAN_USED_ONE);
+	atomic_store_explicit(w, 0, memory_order_relaxed);
+	return (void *)w;
+}
+
+/* NULL: not this way. */
+static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n)
+{
+	struct shmi_thread *t = shmi_thread_last;
+	struct heap_run *r;
+	uint64_t state;
+
+	if (__builtin_expect(n > HEAP_QUICK || !shmi_thread_valid(t, h), 0))
+		return NULL;
+	r = t->cur[heap_quick[(n + 15) / 16]];
+	state = span_state(r);
+	if (__builtin_expect(!(state & SPAN_LIST), 0))
+		return NULL;
+	return span_pop(t, r, state);
+}
+
+/* A block of ours. Dying before the step it is in our hands. */
+static inline void span_push(struct shmi_thread *t, struct heap_run *r,
+			     uint32_t kind, uint64_t off, uint64_t state)
+{
+	_Atomic uint64_t *w = span_word(r, off);
+	uint64_t key = span_key(t->secret, r), first = state & SPAN_LIST;
+
+	if (__builtin_expect(span_is_offset(atomic_load_explicit(
+						    w, memory_order_relaxed) ^
+					    key),
+			     0))
+		shmi_span_freed_twice(t, w);
+	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
+	span_step(r, state - first + off - SPAN_USED_ONE);
+	if (__builtin_expect(!first || state < 2 * SPAN_USED_ONE, 0) &&
+	    r != t->cur[kind])
+		shmi_span_emptied(t, r, kind, state);
+}
+
+/* Whether @p was a block of a span of ours, and has been freed. */
+static inline bool shmi_span_quick_free(void *p)
+{
+	struct shmi_thread *t = shmi_thread_last;
+	struct heap_run *r = heap_run_of(p);
+	uint64_t off = (uintptr_t)p - (uintptr_t)r, state;
+	uint32_t kind;
+
+	if (__builtin_expect((uintptr_t)r - t->lo >= t->len ||
+				     !shmi_thread_valid(t, t->h),
+			     0))
+		return false;
+	/* relaxed: whose block it is does not change while it is in use */
+	if (__builtin_expect(
+		    atomic_load_explicit(&r->mark, memory_order_relaxed) !=
+				    span_key(t->secret, r) ||
+			    atomic_load_explicit(&r->owner,
+						 memory_order_relaxed) !=
+				    t->owner,
+		    0))
+		return false;
+	kind = r->kind % HEAP_KINDS;
+	state = span_state(r);
+	if (__builtin_expect(
+		    off - HEAP_RUN_LEN >=
+				    (uint16_t)(state >> SPAN_EVER_SHIFT) ||
+			    !heap_starts_block(kind,
+					       (uint32_t)off - HEAP_RUN_LEN),
+		    0))
+		return false;
+	span_push(t, r, kind, off, state);
+	return true;
+}
 
 #endif

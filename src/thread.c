@@ -19,7 +19,8 @@
 
 #define FIRST_ROOM 64u
 
-_Thread_local struct shmi_thread *shmi_thread_last;
+static struct shmi_thread no_heaps; /* its epoch is none */
+_Thread_local struct shmi_thread *shmi_thread_last = &no_heaps;
 
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -58,13 +59,13 @@ static void ends(void *list)
 
 	/* shmi_thread_last, and not what the key was set to: that is only a
 	 * mark that there is something. */
-	for (t = shmi_thread_last; t; t = next) {
+	for (t = shmi_thread_last; t != &no_heaps; t = next) {
 		next = t->next;
 		if (still_good(t))
 			shmi_span_leave(t);
 		let_go(t);
 	}
-	shmi_thread_last = NULL;
+	shmi_thread_last = &no_heaps;
 }
 
 static void set_up(void)
@@ -131,10 +132,10 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp,
 		(atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) &
 		 HEAP_THREADS);
 	t->spare = SPAN_NO_ENTRY;
-	for (i = 0; i < HEAP_CLASSES; i++) {
+	for (i = 0; i < HEAP_KINDS; i++)
 		t->cur[i] = &shmi_span_none;
+	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
-	}
 	shmi_thread_refresh(t);
 	*out = t;
 	return 0;
@@ -154,7 +155,7 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out)
 	int err;
 
 	pthread_once(&once, set_up);
-	while ((t = *at)) {
+	while ((t = *at) != &no_heaps) {
 		if (t->h == h || !still_good(t)) {
 			*at = t->next;
 			if (t->h == h && still_good(t)) {
@@ -198,12 +199,12 @@ static struct heap_hdr *heap_named(const void *p)
 
 struct shmi_thread *shmi_thread_around(const void *p)
 {
-	uintptr_t run = ((uintptr_t)p - 1) & ~(uintptr_t)(HEAP_SLICE - 1);
+	struct heap_run *r = heap_run_of(p);
 	struct shmi_thread *t = shmi_thread_last;
 	struct heap_hdr *h;
 
-	if (t && shmi_thread_valid(t, t->h) && run - t->lo < t->len &&
-	    ((struct heap_run *)run)->heap == (uintptr_t)t->h)
+	if ((uintptr_t)r - t->lo < t->len && shmi_thread_valid(t, t->h) &&
+	    r->heap == (uintptr_t)t->h)
 		return t;
 	h = heap_named(p);
 	if (!h || shmi_thread_get(h, &t))
