@@ -76,11 +76,12 @@ static int find_run(struct shmi_heap *hp, uint32_t n, uint64_t align,
 /* A run, and what of it is yet to be made present. */
 struct part {
 	struct heap_run *r;
-	uint64_t from; /* offset in the run */
+	uint64_t from, to; /* offsets in the run */
 	bool zero;
 };
 
-/* Under the lock. */
+/* Under the lock. New pages are made present as far as the block goes; the end
+ * of a kept run to the last, so that it is whole from then on. */
 static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 		    uint32_t count, struct part *out)
 {
@@ -95,9 +96,10 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	word = shmi_run_word(hp, at);
 	r = out->r = (struct heap_run *)heap_slice(hp, at);
 	out->zero = !(word & HEAP_DIRTY);
-	out->from = count * HEAP_SLICE; /* nothing */
+	out->from = out->to = count * HEAP_SLICE; /* nothing */
 	if (!(word & HEAP_KEPT)) {
 		out->from = 0;
+		out->to = front(align) + n;
 		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
 	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
 		out->from -= HEAP_SLICE;
@@ -110,7 +112,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	r->block = (uintptr_t)r + front(align);
 	set(r->owner, t->owner); /* not yet the user's */
 	set(r->mark, heap_mark(hp, r));
-	shmi_run_take(hp, at, count, out->from < count * HEAP_SLICE);
+	shmi_run_take(hp, at, count, out->to < count * HEAP_SLICE);
 	return 0;
 }
 
@@ -132,9 +134,9 @@ static void *large(struct shmi_thread *t, uint64_t n, uint64_t align,
 	shmi_thread_refresh(t);
 	if (err)
 		return failed(err);
-	if (got.from < end)
+	if (got.from < got.to)
 		err = shmi_heap_fill(t->hp, (uintptr_t)got.r + got.from,
-				     end - got.from);
+				     got.to - got.from);
 	if (err) {
 		shmi_run_give(t->hp, got.r, false, false);
 		return failed(err);
