@@ -49,12 +49,14 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 
 /* ----- large blocks ----- */
 
-/* Bytes from a run's start to the block. */
+/* Bytes from the start of a run's slice to the block, with room for any head. */
 static uint64_t front(uint64_t align)
 {
+	uint64_t head = (HEAP_COLOURS - 1) * HEAP_COLOUR + HEAP_RUN_LEN;
+
 	if (align >= HEAP_SLICE)
 		return HEAP_SLICE;
-	return (HEAP_RUN_LEN + align - 1) & ~(align - 1);
+	return (head + align - 1) & ~(align - 1);
 }
 
 /* Under the lock. */
@@ -94,7 +96,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	if (err)
 		return err;
 	word = shmi_run_word(hp, at);
-	r = out->r = (struct heap_run *)heap_slice(hp, at);
+	r = out->r = heap_head(heap_slice(hp, at));
 	out->zero = !(word & HEAP_DIRTY);
 	out->from = out->to = count * HEAP_SLICE; /* nothing */
 	if (!(word & HEAP_KEPT)) {
@@ -109,7 +111,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	r->heap = (uintptr_t)hp->h;
 	r->kind = HEAP_LARGE;
 	r->len = n;
-	r->block = (uintptr_t)r + front(align);
+	r->block = heap_slice(hp, at) + front(align);
 	set(r->owner, t->owner); /* not yet the user's */
 	set(r->mark, heap_mark(hp, r));
 	shmi_run_take(hp, at, count, out->to < count * HEAP_SLICE);
@@ -135,7 +137,7 @@ static void *large(struct shmi_thread *t, uint64_t n, uint64_t align,
 	if (err)
 		return failed(err);
 	if (got.from < got.to)
-		err = shmi_heap_fill(t->hp, (uintptr_t)got.r + got.from,
+		err = shmi_heap_fill(t->hp, heap_base(got.r) + got.from,
 				     got.to - got.from);
 	if (err) {
 		shmi_run_give(t->hp, got.r, false, false);
@@ -163,7 +165,7 @@ static bool is_small(const struct heap_run *r)
 /* In place: 0, or -ENOMEM. */
 static int resize_large(struct shmi_thread *t, struct heap_run *r, size_t n)
 {
-	uint64_t off = r->block - (uintptr_t)r, old = r->len;
+	uint64_t off = r->block - heap_base(r), old = r->len;
 	uint32_t count;
 	int err;
 
@@ -336,8 +338,8 @@ static int check_run(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 		return -EUCLEAN;
 	if (r->kind != HEAP_LARGE)
 		return shmi_span_check(hp, r);
-	if (r->block - (uintptr_t)r > HEAP_SLICE ||
-	    r->len > n * HEAP_SLICE - (r->block - (uintptr_t)r))
+	if (r->block - heap_base(r) > HEAP_SLICE ||
+	    r->len > n * HEAP_SLICE - (r->block - heap_base(r)))
 		return -EUCLEAN;
 	return 0;
 }

@@ -48,6 +48,21 @@ static inline uint32_t heap_owner_life(uint64_t owner)
 	return (uint32_t)(owner >> 24) & HEAP_THREADS;
 }
 
+static inline struct heap_run *heap_head(uintptr_t slice)
+{
+	return (struct heap_run *)(slice + slice / HEAP_SLICE % HEAP_COLOURS *
+						   HEAP_COLOUR);
+}
+static inline uintptr_t heap_base(const struct heap_run *r)
+{
+	return (uintptr_t)r & ~(uintptr_t)(HEAP_SLICE - 1);
+}
+/* Of the run that has a block at @p. */
+static inline struct heap_run *heap_run_of(const void *p)
+{
+	return heap_head(((uintptr_t)p - 1) & ~(uintptr_t)(HEAP_SLICE - 1));
+}
+
 static inline uint64_t heap_mark(const struct shmi_heap *hp, const void *run)
 {
 	return hp->secret ^ (uintptr_t)run;
@@ -122,10 +137,10 @@ int shmi_run_each(struct shmi_heap *hp,
 		  void *arg);
 /* Whether runs cover their chunks, and how many slices are free. */
 int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree);
-static inline char *heap_slice(const struct shmi_heap *hp, struct heap_at at)
+static inline uintptr_t heap_slice(const struct shmi_heap *hp,
+				   struct heap_at at)
 {
-	return (char *)(uintptr_t)(hp->chunk[at.chunk].start +
-				   at.slice * HEAP_SLICE);
+	return hp->chunk[at.chunk].start + at.slice * HEAP_SLICE;
 }
 
 /* ----- span.c, block.c ----- */

@@ -7,9 +7,10 @@
 
 #include <stdbool.h>
 
-#define HEAP_SMALL 32656u /* largest small block; two in a span */
-/* One step of 16 less than there is, so that its end fits in 16 bits. */
-#define HEAP_ROOM ((uint32_t)HEAP_SLICE - HEAP_RUN_LEN - 16)
+#define HEAP_SMALL 31760u /* largest small block; two in a span */
+/* Blocks end one step of 16 before the slice, so that offsets of their ends fit
+ * in 16 bits. */
+#define HEAP_END ((uint32_t)HEAP_SLICE - 16)
 
 /* Steps of 16 up to 128, four to each power of two up to 8 KiB, and then what
  * divides a span well. */
@@ -18,8 +19,8 @@
 		X(192), X(224), X(256), X(320), X(384), X(448), X(512),        \
 		X(640), X(768), X(896), X(1024), X(1280), X(1536), X(1792),    \
 		X(2048), X(2560), X(3072), X(3584), X(4096), X(5120), X(6144), \
-		X(7168), X(8192), X(10880), X(13056), X(16320), X(21776),      \
-		X(32656)
+		X(7168), X(8192), X(10576), X(12704), X(15872), X(21168),      \
+		X(31760)
 #define HEAP_AS_IS(size) size
 static const uint16_t heap_size[HEAP_CLASSES] = { HEAP_SIZES(HEAP_AS_IS) };
 
@@ -42,10 +43,15 @@ static inline uint32_t heap_class(size_t n)
 	return c;
 }
 
-/* Bytes of all blocks of a span. */
-static inline uint32_t heap_bytes(uint32_t c)
+/* Offset in its slice of a span's first block, and bytes of all of them. */
+static inline uint32_t span_start(const struct heap_run *r)
 {
-	return HEAP_ROOM / heap_size[c] * heap_size[c];
+	return (uint32_t)((uintptr_t)r % HEAP_SLICE) + HEAP_RUN_LEN;
+}
+
+static inline uint32_t span_bytes(const struct heap_run *r, uint32_t c)
+{
+	return (HEAP_END - span_start(r)) / heap_size[c] * heap_size[c];
 }
 
 /*

@@ -18,7 +18,11 @@
  * A block is never at the start of a slice, and a large one begins in the first
  * slice of its run or right behind it. So for every block
  *
- *	run = (block - 1) rounded down to SLICE
+ *	slice = (block - 1) rounded down to HEAP_SLICE
+ *	run   = slice + slice / HEAP_SLICE % HEAP_COLOURS * HEAP_COLOUR
+ *
+ * The second line is for the caches: heads at the same place of each slice
+ * would all want the same few lines of them.
  *
  * Format 1 of the heap; everything in bytes unless it says slices.
  */
@@ -27,8 +31,10 @@
 #define HEAP_SLICE ((uint64_t)65536)
 #define HEAP_CHUNKS 512u
 #define HEAP_RUN_LEN 192u /* of struct heap_run; blocks follow */
-#define HEAP_CLASSES 37u  /* sizes of small blocks; heap_class.h */
-#define HEAP_SCALES 12u	  /* of lengths of free runs: 2^k slices or more */
+#define HEAP_COLOURS 8u
+#define HEAP_COLOUR 256u
+#define HEAP_CLASSES 37u /* sizes of small blocks; heap_class.h */
+#define HEAP_SCALES 12u	 /* of lengths of free runs: 2^k slices or more */
 
 /*
  * A table's word, for the first slice of a run: how many slices it has, and
@@ -108,7 +114,7 @@ struct heap_run {
  * All that malloc and free change in a span is one word, so that each step is
  * one store and a death finds it done or not:
  *
- *	bits 0..15   offset from the run's head to the first free block; 0: none
+ *	bits 0..15   offset of the first free block in the slice; 0: none
  *	bits 16..31  bytes of blocks that were ever used; behind are new ones
  *	bits 32..47  blocks not free, as far as the owner knows
  */

@@ -228,7 +228,7 @@ static void settle(struct shmi_heap *hp, struct heap_at at)
 static uint64_t lead(const struct shmi_heap *hp, struct heap_at at,
 		     uint64_t align)
 {
-	uintptr_t second = (uintptr_t)heap_slice(hp, at) + HEAP_SLICE;
+	uintptr_t second = heap_slice(hp, at) + HEAP_SLICE;
 
 	if (align <= HEAP_SLICE)
 		return 0;
@@ -402,8 +402,9 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		flags |= HEAP_PART;
 	if (!keep || !may_keep(hp, n)) {
 		shmi_heap_unlock(hp);
-		shmi_heap_punch(hp, (uintptr_t)r + HEAP_RUN_LEN,
-				n * HEAP_SLICE - HEAP_RUN_LEN);
+		shmi_heap_punch(hp, (uintptr_t)(r + 1),
+				heap_base(r) + n * HEAP_SLICE -
+					(uintptr_t)(r + 1));
 		if (shmi_heap_lock(hp))
 			return;
 		flags = HEAP_DIRTY;
@@ -422,7 +423,7 @@ static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 	put(hp, rest, HEAP_DIRTY | len);
 	put(hp, at, HEAP_USED | n);
 	if (!may_keep(hp, len))
-		flags = shmi_heap_punch(hp, (uintptr_t)heap_slice(hp, rest),
+		flags = shmi_heap_punch(hp, heap_slice(hp, rest),
 					len * HEAP_SLICE)
 				? HEAP_DIRTY
 				: 0;
@@ -458,7 +459,7 @@ static uint32_t purge(struct shmi_heap *hp, struct heap_at at, uint32_t word)
 
 	count_kept(hp, word, false);
 	put(hp, at, HEAP_DIRTY | n);
-	if (!shmi_heap_punch(hp, (uintptr_t)heap_slice(hp, at), n * HEAP_SLICE))
+	if (!shmi_heap_punch(hp, heap_slice(hp, at), n * HEAP_SLICE))
 		put(hp, at, n);
 	return get(hp, at);
 }
@@ -506,7 +507,7 @@ int shmi_run_each(struct shmi_heap *hp,
 			to = next(at, word);
 			if (!(word & HEAP_USED))
 				continue;
-			ret = each(hp, (struct heap_run *)heap_slice(hp, at),
+			ret = each(hp, heap_head(heap_slice(hp, at)),
 				   word & HEAP_COUNT, arg);
 			if (ret)
 				return ret;

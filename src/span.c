@@ -86,9 +86,10 @@ uint32_t shmi_span_used(const struct heap_run *r)
 static bool next_of(const struct shmi_heap *hp, const struct heap_run *r,
 		    uint32_t class, uint64_t *off)
 {
-	uint64_t at = *off - HEAP_RUN_LEN;
+	uint64_t at = *off - span_start(r);
 
-	if (at >= heap_bytes(class) || !heap_starts_block(class, (uint32_t)at))
+	if (at >= span_bytes(r, class) ||
+	    !heap_starts_block(class, (uint32_t)at))
 		return false;
 	*off = get(*span_word(r, *off)) ^ span_key(hp->secret, r);
 	return span_is_offset(*off);
@@ -102,7 +103,7 @@ static uint64_t walk(const struct shmi_heap *hp, struct heap_run *r,
 	*last = 0;
 	for (*n = 0; off && off != stop; ++*n) {
 		*last = off;
-		if (*n > heap_bytes(class) / heap_size[class] ||
+		if (*n > HEAP_END / heap_size[class] ||
 		    !next_of(hp, r, class, &off))
 			shmi_heap_die("list of free blocks overwritten", r,
 				      hp->h);
@@ -231,10 +232,10 @@ static void ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
 /* ----- malloc ----- */
 
 /* Bytes of blocks that get their pages at a time. */
-static uint32_t fill_bytes(const struct shmi_heap *hp, uint32_t class,
-			   uint32_t ready)
+static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
+			   uint32_t class, uint32_t ready)
 {
-	uint32_t left = heap_bytes(class) - ready, size = heap_size[class];
+	uint32_t left = span_bytes(r, class) - ready, size = heap_size[class];
 	uint32_t n = hp->nslices >= FILL_LARGE ? left : FILL_BYTES;
 
 	n = n < size ? size : n / size * size;
@@ -245,10 +246,10 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint32_t ready = get(r->ready), more;
 
-	if (ready >= heap_bytes(class))
+	if (ready >= span_bytes(r, class))
 		return false;
-	more = fill_bytes(t->hp, class, ready);
-	if (shmi_heap_fill(t->hp, (uintptr_t)r + HEAP_RUN_LEN + ready, more))
+	more = fill_bytes(t->hp, r, class, ready);
+	if (shmi_heap_fill(t->hp, (uintptr_t)(r + 1) + ready, more))
 		return false;
 	set(r->ready, ready + more);
 	return true;
@@ -259,22 +260,21 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint64_t state = span_state(r), off;
 	uint32_t size = heap_size[class], ever = ever_of(state);
-	uint32_t end = get(r->ready), most = LINK_BYTES;
+	uint32_t end = get(r->ready), most = LINK_BYTES, start = span_start(r);
 
-	if (end > heap_bytes(class) || ever > end || ever % size || end % size)
+	if (end > span_bytes(r, class) || ever > end || ever % size ||
+	    end % size)
 		shmi_heap_die("head of a span overwritten", r, t->h);
 	if (ever == end)
 		return false;
 	most = most < size ? size : most / size * size;
 	if (end - ever > most)
 		end = ever + most;
-	for (off = HEAP_RUN_LEN + ever; off + size < HEAP_RUN_LEN + end;
-	     off += size)
+	for (off = start + ever; off + size < start + end; off += size)
 		link_to(t->hp, r, off, off + size);
 	link_to(t->hp, r, off, 0);
 	span_step(r, (state & ~(uint64_t)UINT32_MAX) |
-			     (uint64_t)end << SPAN_EVER_SHIFT |
-			     (HEAP_RUN_LEN + ever));
+			     (uint64_t)end << SPAN_EVER_SHIFT | (start + ever));
 	return true;
 }
 
@@ -316,16 +316,17 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	struct shmi_heap *hp = t->hp;
 	struct heap_run *r;
 	struct heap_at at;
-	uint32_t ready = heap_bytes(class), word;
+	uint32_t ready, word;
 	int err = shmi_run_find(hp, 1, 0, &at);
 
 	if (err)
 		return err;
-	r = (struct heap_run *)heap_slice(hp, at);
+	r = heap_head(heap_slice(hp, at));
+	ready = span_bytes(r, class);
 	word = shmi_run_word(hp, at);
 	if (!(word & HEAP_KEPT) ||
 	    ((word & HEAP_PART) && (word & HEAP_COUNT) == 1)) {
-		ready = fill_bytes(hp, class, 0);
+		ready = fill_bytes(hp, r, class, 0);
 		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN + ready);
 		if (err)
 			return err;
@@ -340,7 +341,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->others, 0);
 	set(r->owner, t->owner);
 	set(r->mark, heap_mark(hp, r));
-	shmi_run_take(hp, at, 1, ready < heap_bytes(class));
+	shmi_run_take(hp, at, 1, ready < span_bytes(r, class));
 	ring_add(t, class, r);
 	return 0;
 }
@@ -411,16 +412,16 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN;
 	uint32_t in = (uint32_t)at % heap_size[class];
 
-	if (at >= ever_of(span_state(r)) || at >= heap_bytes(class) ||
+	if (at >= ever_of(span_state(r)) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
-	return at - in + HEAP_RUN_LEN;
+	return (uintptr_t)p % HEAP_SLICE - in;
 }
 
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p)
 {
-	return (char *)r + offset_of(hp, r, class_of(hp, r), p);
+	return (char *)span_word(r, offset_of(hp, r, class_of(hp, r), p));
 }
 
 /* A span without a block in use: some stay for the next ones. Its state says
@@ -428,7 +429,7 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		   uint32_t e)
 {
-	bool part = get(r->ready) < heap_bytes(class);
+	bool part = get(r->ready) < span_bytes(r, class);
 
 	if (t->own[e].idle)
 		return;
@@ -492,7 +493,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	state = span_state(r);
 	ever = ever_of(state);
 	walk(hp, r, class, state & SPAN_LIST, 0, &last, &n);
-	if (ready > heap_bytes(class) || ever > ready || ever % size ||
+	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
 	    n > ever / size)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
 	span_step(r, (uint32_t)state | (ever / size - n) * SPAN_USED_ONE);
@@ -503,7 +504,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 static uint32_t free_flags(const struct heap_run *r, uint32_t class)
 {
 	return HEAP_DIRTY | HEAP_KEPT |
-	       (get(r->ready) < heap_bytes(class) ? HEAP_PART : 0);
+	       (get(r->ready) < span_bytes(r, class) ? HEAP_PART : 0);
 }
 
 struct sweep {
@@ -537,7 +538,7 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 		shmi_run_free(hp, r, HEAP_DIRTY);
 	} else if (s->t && class == s->class && !s->found &&
 		   (span_state(r) & SPAN_LIST ||
-		    ever_of(span_state(r)) < heap_bytes(class))) {
+		    ever_of(span_state(r)) < span_bytes(r, class))) {
 		set(r->owner, s->t->owner);
 		ring_add(s->t, class, r);
 		s->found = true;
@@ -591,13 +592,13 @@ int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r)
 	uint64_t off;
 
 	if (class >= HEAP_CLASSES || r->heap != (uintptr_t)hp->h ||
-	    get(r->ready) > heap_bytes(class) || ever > get(r->ready) ||
+	    get(r->ready) > span_bytes(r, class) || ever > get(r->ready) ||
 	    ever % heap_size[class])
 		return -EUCLEAN;
 	if (!shmi_heap_owner_dead(hp, get(r->owner)))
 		return 0;
 	for (off = span_state(r) & SPAN_LIST; off; n++)
-		if (off - HEAP_RUN_LEN >= ever || n > ever ||
+		if (off - span_start(r) >= ever || n > ever ||
 		    !next_of(hp, r, class, &off))
 			return -EUCLEAN;
 	return 0;

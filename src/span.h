@@ -56,12 +56,6 @@ static inline bool shmi_thread_valid(const struct shmi_thread *t,
 						memory_order_relaxed);
 }
 
-static inline struct heap_run *heap_run_of(const void *p)
-{
-	return (struct heap_run *)(((uintptr_t)p - 1) &
-				   ~(uintptr_t)(HEAP_SLICE - 1));
-}
-
 /* ----- span.c ----- */
 
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class);
@@ -90,8 +84,8 @@ _Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
 /* ----- the common malloc and free, without lock or locked instruction ----- */
 
 /*
- * A free block's first word is the offset of the next one from the run's head,
- * 0 for none, exclusive-or this. So one comparison tells whether a word has
+ * A free block's first word is the offset of the next one in the slice, 0 for
+ * none, exclusive-or this. So one comparison tells whether a word has
  * been overwritten, and bounds the offset; and a block that has such a word
  * when it is freed is free already.
  */
@@ -108,7 +102,7 @@ static inline bool span_is_offset(uint64_t word)
 static inline _Atomic uint64_t *span_word(const struct heap_run *r,
 					  uint64_t off)
 {
-	return (_Atomic uint64_t *)((uintptr_t)r + off);
+	return (_Atomic uint64_t *)(heap_base(r) + off);
 }
 
 static inline uint64_t span_state(const struct heap_run *r)
@@ -183,7 +177,7 @@ static inline bool shmi_span_quick_free(void *p)
 {
 	struct shmi_thread *t = shmi_thread_last;
 	struct heap_run *r = heap_run_of(p);
-	uint64_t off = (uintptr_t)p - (uintptr_t)r, state;
+	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN, state;
 	uint32_t kind;
 
 	if (__builtin_expect((uintptr_t)r - t->lo >= t->len ||
@@ -201,14 +195,11 @@ static inline bool shmi_span_quick_free(void *p)
 		return false;
 	kind = r->kind % HEAP_KINDS;
 	state = span_state(r);
-	if (__builtin_expect(
-		    off - HEAP_RUN_LEN >=
-				    (uint16_t)(state >> SPAN_EVER_SHIFT) ||
-			    !heap_starts_block(kind,
-					       (uint32_t)off - HEAP_RUN_LEN),
-		    0))
+	if (__builtin_expect(at >= (uint16_t)(state >> SPAN_EVER_SHIFT) ||
+				     !heap_starts_block(kind, (uint32_t)at),
+			     0))
 		return false;
-	span_push(t, r, kind, off, state);
+	span_push(t, r, kind, (uintptr_t)p % HEAP_SLICE, state);
 	return true;
 }
 

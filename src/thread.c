@@ -182,7 +182,7 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out)
 /* The heap that the head of @p's run names, if that can be read. */
 static struct heap_hdr *heap_named(const void *p)
 {
-	uintptr_t run = ((uintptr_t)p - 1) & ~(uintptr_t)(HEAP_SLICE - 1);
+	uintptr_t run = (uintptr_t)heap_run_of(p);
 	struct shmi_arena *a = shmi_arena_around(p);
 	uint64_t h = 0;
 

@@ -556,12 +556,20 @@ static int finds_damage(struct peer *self, void *heap)
 	return 0;
 }
 
+/* See heap_layout.h. */
+static uint64_t *head_of(const void *p)
+{
+	uintptr_t slice = (uintptr_t)p & ~(uintptr_t)0xffff;
+
+	return (uint64_t *)(slice + slice / 0x10000 % 8 * 256);
+}
+
 static void a_damaged_heap_is_euclean(void **state)
 {
 	uint64_t *chunk = (uint64_t *)((char *)*state + 4096), kept = *chunk;
 	uint32_t *gen = (uint32_t *)((char *)*state + 64 + 4), *nchunks;
 	char *p = tmc_mspace_malloc(*state, 100 * KIB);
-	uint64_t *run = (uint64_t *)((uintptr_t)p & ~(uintptr_t)0xffff), mark;
+	uint64_t *run = head_of(p), mark;
 	uint32_t *kind;
 
 	assert_non_null(p);
@@ -584,7 +592,7 @@ static void a_damaged_heap_is_euclean(void **state)
 	run[3] /= 100;
 	tmc_mspace_free(p);
 	p = tmc_mspace_malloc(*state, 100);
-	kind = (uint32_t *)((uintptr_t)p & ~(uintptr_t)0xffff) + 10;
+	kind = (uint32_t *)head_of(p) + 10;
 	*kind += 100;
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
 	*kind -= 100;
