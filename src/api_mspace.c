@@ -109,69 +109,49 @@ size_t tmc_mspace_destroy(tmc_mspace msp)
 	return shmi_api_result(err) ? 0 : freed;
 }
 
-/* Apart from the quick way, so that this one is small. */
-static __attribute__((noinline)) void *slow_malloc(tmc_mspace msp, size_t n)
+/*
+ * malloc, free and their like do without SHMI_API_BEGIN, which would take longer
+ * than they do: what can be a cancellation point in them is guarded where it
+ * is (run.c, heap.c, thread.c, lock.c). An asynchronous cancellation must not
+ * meet them, as it must not meet the C library's.
+ */
+static void *slow_malloc(void *msp, size_t n)
 {
-	void *p;
-	SHMI_API_BEGIN;
-
-	p = shmi_heap_malloc(msp, n);
-	SHMI_API_END;
-	return p;
+	return shmi_heap_malloc(msp, n);
 }
 
 void *tmc_mspace_malloc(tmc_mspace msp, size_t n)
 {
-	void *p = shmi_span_quick_malloc(msp, n);
-
-	return __builtin_expect(!p, 0) ? slow_malloc(msp, n) : p;
+	return shmi_span_quick_malloc(msp, n, slow_malloc);
 }
 
 void *tmc_mspace_calloc(tmc_mspace msp, size_t n, size_t size)
 {
-	void *got;
-	SHMI_API_BEGIN;
-
-	got = shmi_heap_calloc(msp, n, size);
-	SHMI_API_END;
-	return got;
+	return shmi_heap_calloc(msp, n, size);
 }
 
 void *tmc_mspace_realloc(tmc_mspace msp, void *p, size_t n)
 {
-	void *got;
-	SHMI_API_BEGIN;
-
-	got = shmi_heap_realloc(msp, p, n);
-	SHMI_API_END;
-	return got;
+	return shmi_heap_realloc(msp, p, n);
 }
 
 void *tmc_mspace_memalign(tmc_mspace msp, size_t align, size_t n)
 {
-	void *got;
-	SHMI_API_BEGIN;
-
-	got = shmi_heap_memalign(msp, align, n);
-	SHMI_API_END;
-	return got;
+	return shmi_heap_memalign(msp, align, n);
 }
 
-static __attribute__((noinline)) void slow_free(void *p)
+static void slow_free(void *p)
 {
 	int kept = errno;
-	SHMI_API_BEGIN;
 
 	if (p)
 		shmi_heap_free(p);
-	SHMI_API_END;
 	errno = kept;
 }
 
 void tmc_mspace_free(void *p)
 {
-	if (__builtin_expect(!shmi_span_quick_free(p), 0))
-		slow_free(p);
+	shmi_span_quick_free(p, slow_free);
 }
 
 size_t tmc_mspace_usable_size(const void *p)

@@ -42,6 +42,9 @@ _Atomic uint64_t shmi_heap_epoch = 1;
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct shmi_heap *heaps; /* under registry */
+static pthread_mutex_t views_lock = PTHREAD_MUTEX_INITIALIZER; /* innermost */
+static struct shmi_view *views;
+struct heap_known shmi_heap_knows_none[HEAP_KNOWN];
 
 static uint64_t slices(uint64_t bytes)
 {
@@ -286,7 +289,7 @@ static int more_anonymous(struct shmi_heap *hp, uint64_t n)
 int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
 {
 	uint64_t n = slices(shmi_heap_footprint(hp) / 4), least;
-	int err;
+	int cancel, err;
 
 	if (!hp->growable || hp->nchunks == HEAP_CHUNKS)
 		return -ENOMEM;
@@ -300,10 +303,12 @@ int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
 		n = 16;
 	if (n < least)
 		n = least;
+	cancel = shmi_os_cancel_off();
 	err = hp->arena ? more_of_arena(hp, n) : more_anonymous(hp, n);
 	if (err == -ENOMEM && n > least)
 		err = hp->arena ? more_of_arena(hp, least)
 				: more_anonymous(hp, least);
+	shmi_os_cancel_restore(cancel);
 	if (err)
 		return err;
 	err = copy_chunks(hp);
@@ -342,13 +347,51 @@ static void come_in(struct shmi_heap *hp)
 
 /* ----- fork, and arenas that close ----- */
 
+void shmi_heap_view_add(struct shmi_view *v)
+{
+	pthread_mutex_lock(&views_lock);
+	v->next = views;
+	v->at = &views;
+	if (views)
+		views->at = &v->next;
+	views = v;
+	pthread_mutex_unlock(&views_lock);
+}
+
+void shmi_heap_view_drop(struct shmi_view *v)
+{
+	pthread_mutex_lock(&views_lock);
+	*v->at = v->next;
+	if (v->next)
+		v->next->at = v->at;
+	pthread_mutex_unlock(&views_lock);
+}
+
+/* Every thread looks anew. */
+static void void_views(void)
+{
+	struct shmi_view *v;
+
+	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	pthread_mutex_lock(&views_lock);
+	for (v = views; v; v = v->next) {
+		atomic_store_explicit(&v->h, SHMI_NO_HEAP,
+				      memory_order_relaxed);
+		atomic_store_explicit(&v->map, shmi_heap_knows_none,
+				      memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&views_lock);
+}
+
 static void before_fork(void)
 {
 	pthread_mutex_lock(&registry);
+	pthread_mutex_lock(&views_lock);
 }
 
 static void after_fork_in_parent(void)
 {
+	pthread_mutex_unlock(&views_lock);
 	pthread_mutex_unlock(&registry);
 }
 
@@ -357,7 +400,8 @@ static void after_fork_in_child(void)
 {
 	struct shmi_heap *hp;
 
-	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	pthread_mutex_init(&views_lock, NULL);
+	void_views();
 	for (hp = heaps; hp; hp = hp->next) {
 		pthread_mutex_init(&hp->mutex, NULL);
 		hp->life = 0; /* comes in anew */
@@ -368,7 +412,7 @@ static void after_fork_in_child(void)
 /* Under the registry's lock of arena.c, so it takes none of ours. */
 static void arena_closes(void)
 {
-	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	void_views();
 }
 
 static void set_up(void)
@@ -382,7 +426,7 @@ static void drop(struct shmi_heap **at)
 	struct shmi_heap *hp = *at;
 
 	*at = hp->next;
-	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
+	void_views();
 	pthread_mutex_destroy(&hp->mutex);
 	shmi_os_unmap(hp, sizeof(*hp));
 }

@@ -115,12 +115,12 @@ struct heap_run {
  * one store and a death finds it done or not:
  *
  *	bits 0..15   offset of the first free block in the slice; 0: none
- *	bits 16..31  bytes of blocks that were ever used; behind are new ones
- *	bits 32..47  blocks not free, as far as the owner knows
+ *	bits 16..31  blocks not free, as far as the owner knows
+ *	bits 32..47  bytes of blocks that were ever used; behind are new ones
  */
 #define SPAN_LIST 0xfff0u
-#define SPAN_EVER_SHIFT 16
-#define SPAN_USED_ONE ((uint64_t)1 << 32)
+#define SPAN_USED_ONE ((uint64_t)1 << 16)
+#define SPAN_EVER_SHIFT 32
 
 #define HEAP_LARGE 63u /* no size class */
 

@@ -198,13 +198,15 @@ static void count_death(struct layout_hdr *h)
 
 static int take_slowly(struct shmi_lock *l)
 {
+	int cancel = shmi_os_cancel_off(), i, queued;
 	uint64_t seen;
-	int i, queued;
 
 	for (i = 0; i < SPINS; i++) {
 		seen = look(l);
-		if (!owner_of(seen) && take_from(l, seen))
+		if (!owner_of(seen) && take_from(l, seen)) {
+			shmi_os_cancel_restore(cancel);
 			return 0;
+		}
 		relax();
 	}
 	/* Without the queue (out of lock records) only its fairness is gone. */
@@ -220,6 +222,7 @@ static int take_slowly(struct shmi_lock *l)
 	}
 	if (queued)
 		shmi_users_step_back(l->fd);
+	shmi_os_cancel_restore(cancel);
 	if (!owner_of(seen))
 		return 0;
 	count_death(l->h);

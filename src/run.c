@@ -540,11 +540,12 @@ int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree)
 	return 0;
 }
 
-/* ----- pages ----- */
+/* ----- pages; their system calls are cancellation points ----- */
 
 int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 {
 	uint64_t mask, page;
+	int cancel, err;
 
 	if (!hp->populate)
 		return 0;
@@ -552,22 +553,27 @@ int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 	mask = page - 1;
 	len = ((at + len + mask) & ~mask) - (at & ~mask);
 	at &= ~mask;
-	if (!hp->arena)
-		return shmi_os_populate((void *)at, len, page);
-	return shmi_size_fill(hp->arena, at - hp->arena->c.base, len);
+	cancel = shmi_os_cancel_off();
+	if (hp->arena)
+		err = shmi_size_fill(hp->arena, at - hp->arena->c.base, len);
+	else
+		err = shmi_os_populate((void *)at, len, page);
+	shmi_os_cancel_restore(cancel);
+	return err;
 }
 
 int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 {
 	uint64_t page = hp->arena ? hp->arena->c.pagesize : hp->how.pagesize;
+	uintptr_t from = (at + page - 1) & ~(page - 1);
 	uintptr_t end = (at + len) & ~(page - 1);
+	int cancel, err;
 
-	at = (at + page - 1) & ~(page - 1);
-	if (at >= end)
+	if (from >= end)
 		return -EINVAL; /* less than a page: not zero either */
-	if (at % HEAP_SLICE || end - at != len) {
-		shmi_os_discard((void *)at, end - at);
-		return -EINVAL; /* its ends are not */
-	}
-	return shmi_os_discard((void *)at, end - at);
+	cancel = shmi_os_cancel_off();
+	err = shmi_os_discard((void *)from, end - from);
+	shmi_os_cancel_restore(cancel);
+	/* Its ends are as they were. */
+	return from == at && end == at + len ? err : -EINVAL;
 }

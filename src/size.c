@@ -154,11 +154,13 @@ int shmi_size_repair(struct shmi_arena *a)
 
 int shmi_size_lock(struct shmi_arena *a)
 {
-	int err = shmi_lock_take(&a->lock);
+	int err = shmi_lock_take(&a->lock), cancel;
 
 	if (err != SHMI_LOCK_DIED)
 		return err;
+	cancel = shmi_os_cancel_off();
 	err = shmi_size_repair(a);
+	shmi_os_cancel_restore(cancel);
 	if (err)
 		shmi_lock_release_broken(&a->lock);
 	return err;

@@ -162,6 +162,12 @@ static void finish_collect(const struct shmi_heap *hp, struct heap_run *r,
 
 /* ----- the owner's rings ----- */
 
+static struct heap_known *known(const struct shmi_thread *t,
+				const struct heap_run *r)
+{
+	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
+}
+
 static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 {
 	uint32_t e = t->spare, at = t->ring[class];
@@ -169,6 +175,7 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->spare = t->own[e].next;
 	t->own[e].run = r;
 	t->own[e].idle = false;
+	*known(t, r) = (struct heap_known){ r, class, heap_magic[class] };
 	if (at == SPAN_NO_ENTRY) {
 		t->own[e].next = t->own[e].prev = e;
 	} else {
@@ -194,6 +201,8 @@ static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	uint32_t next = t->own[e].next;
 
 	ring_out(t, e);
+	if (known(t, t->own[e].run)->run == t->own[e].run)
+		known(t, t->own[e].run)->run = NULL;
 	t->own[e].run = NULL;
 	t->own[e].next = t->spare;
 	t->spare = e;
@@ -273,8 +282,8 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	for (off = start + ever; off + size < start + end; off += size)
 		link_to(t->hp, r, off, off + size);
 	link_to(t->hp, r, off, 0);
-	span_step(r, (state & ~(uint64_t)UINT32_MAX) |
-			     (uint64_t)end << SPAN_EVER_SHIFT | (start + ever));
+	span_step(r, (uint64_t)end << SPAN_EVER_SHIFT | (uint32_t)state |
+			     (start + ever));
 	return true;
 }
 
@@ -476,7 +485,7 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 	uint64_t off = offset_of(t->hp, r, class, p);
 
 	if (get(r->owner) == t->owner)
-		span_push(t, r, class, off, span_state(r));
+		span_push(t, r, class, span_word(r, off), span_state(r));
 	else
 		push_to_others(t, r, off);
 }
@@ -496,7 +505,8 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
 	    n > ever / size)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
-	span_step(r, (uint32_t)state | (ever / size - n) * SPAN_USED_ONE);
+	span_step(r, (uint64_t)ever << SPAN_EVER_SHIFT | (state & SPAN_LIST) |
+			     (ever / size - n) * SPAN_USED_ONE);
 	collect(hp, r, class);
 	return used_of(span_state(r));
 }

@@ -12,14 +12,17 @@
  * pointer, and void when the epoch has moved (thread.c).
  */
 struct shmi_thread {
+	struct shmi_view view;
+	uint64_t secret;		  /* the heap's */
+	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
+	/* From here on for the slow ways. */
 	struct heap_hdr *h;
 	uint64_t epoch;
-	uint64_t secret; /* the heap's */
-	uintptr_t lo;	 /* memory in which a block of this heap may be, */
-	uint64_t len;	 /* there for sure: no fault */
-	uint64_t owner;	 /* our mark in the spans that are ours */
+	uintptr_t lo;	/* memory in which a block of this heap may be, */
+	uint64_t len;	/* there for sure: no fault */
+	uint64_t owner; /* our mark in the spans that are ours */
 	struct shmi_heap *hp;
-	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
+	struct heap_known *map; /* for the view */
 	/* Our spans: a ring for each class, in one table. */
 	struct shmi_own {
 		struct heap_run *run; /* NULL: free entry */
@@ -46,14 +49,10 @@ struct shmi_thread *shmi_thread_around(const void *p);
 void shmi_thread_refresh(struct shmi_thread *t);
 int shmi_thread_room(struct shmi_thread *t); /* for one more span */
 
-static inline bool shmi_thread_valid(const struct shmi_thread *t,
+static inline bool shmi_thread_valid(struct shmi_thread *t,
 				     const struct heap_hdr *h)
 {
-	/* relaxed: who closes an arena or frees a heap while others use it is
-	 * wrong in any order; a fork is ordered by itself */
-	return t->h == h &&
-	       t->epoch == atomic_load_explicit(&shmi_heap_epoch,
-						memory_order_relaxed);
+	return atomic_load_explicit(&t->view.h, memory_order_relaxed) == h;
 }
 
 /* ----- span.c ----- */
@@ -134,30 +133,32 @@ static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
 		shmi_span_bad_list(t, w);
 	span_step(r, state - off + next + SPAN_USED_ONE);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
+	__builtin_prefetch((void *)span_word(r, next), 1); /* the next pop's */
 	return (void *)w;
 }
 
-/* NULL: not this way. */
-static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n)
+/* @slowly: in any other case. */
+static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
+					   void *(*slowly)(void *h, size_t n))
 {
 	struct shmi_thread *t = shmi_thread_last;
 	struct heap_run *r;
 	uint64_t state;
 
 	if (__builtin_expect(n > HEAP_QUICK || !shmi_thread_valid(t, h), 0))
-		return NULL;
+		return slowly(h, n);
 	r = t->cur[heap_quick[(n + 15) / 16]];
 	state = span_state(r);
 	if (__builtin_expect(!(state & SPAN_LIST), 0))
-		return NULL;
+		return slowly(h, n);
 	return span_pop(t, r, state);
 }
 
 /* A block of ours. Dying before the step it is in our hands. */
 static inline void span_push(struct shmi_thread *t, struct heap_run *r,
-			     uint32_t kind, uint64_t off, uint64_t state)
+			     uint32_t kind, void *p, uint64_t state)
 {
-	_Atomic uint64_t *w = span_word(r, off);
+	_Atomic uint64_t *w = p;
 	uint64_t key = span_key(t->secret, r), first = state & SPAN_LIST;
 
 	if (__builtin_expect(span_is_offset(atomic_load_explicit(
@@ -166,41 +167,36 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 			     0))
 		shmi_span_freed_twice(t, w);
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
-	span_step(r, state - first + off - SPAN_USED_ONE);
-	if (__builtin_expect(!first || state < 2 * SPAN_USED_ONE, 0) &&
-	    r != t->cur[kind])
-		shmi_span_emptied(t, r, kind, state);
+	span_step(r, state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE);
+	if (__builtin_expect(!first || (uint32_t)state < 2 * SPAN_USED_ONE, 0))
+		if (r != t->cur[kind])
+			shmi_span_emptied(t, r, kind, state);
 }
 
-/* Whether @p was a block of a span of ours, and has been freed. */
-static inline bool shmi_span_quick_free(void *p)
+/* A small block of a span of ours; @slowly: any other, and NULL. */
+static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 {
 	struct shmi_thread *t = shmi_thread_last;
-	struct heap_run *r = heap_run_of(p);
+	const struct heap_known *known =
+		atomic_load_explicit(&t->view.map, memory_order_relaxed) +
+		(uintptr_t)p / HEAP_SLICE % HEAP_KNOWN;
+	struct heap_run *r = known->run;
 	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN, state;
-	uint32_t kind;
 
-	if (__builtin_expect((uintptr_t)r - t->lo >= t->len ||
-				     !shmi_thread_valid(t, t->h),
-			     0))
-		return false;
-	/* relaxed: whose block it is does not change while it is in use */
-	if (__builtin_expect(
-		    atomic_load_explicit(&r->mark, memory_order_relaxed) !=
-				    span_key(t->secret, r) ||
-			    atomic_load_explicit(&r->owner,
-						 memory_order_relaxed) !=
-				    t->owner,
-		    0))
-		return false;
-	kind = r->kind % HEAP_KINDS;
+	if (__builtin_expect(!p || ((uintptr_t)p ^ (uintptr_t)r) >= HEAP_SLICE,
+			     0)) {
+		slowly(p);
+		return;
+	}
 	state = span_state(r);
-	if (__builtin_expect(at >= (uint16_t)(state >> SPAN_EVER_SHIFT) ||
-				     !heap_starts_block(kind, (uint32_t)at),
-			     0))
-		return false;
-	span_push(t, r, kind, (uintptr_t)p % HEAP_SLICE, state);
-	return true;
+	if (__builtin_expect(at >= state >> SPAN_EVER_SHIFT ||
+				     (uint32_t)at * known->magic >=
+					     known->magic,
+			     0)) {
+		slowly(p);
+		return;
+	}
+	span_push(t, r, known->kind, p, state);
 }
 
 #endif

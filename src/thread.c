@@ -19,7 +19,9 @@
 
 #define FIRST_ROOM 64u
 
-static struct shmi_thread no_heaps; /* its epoch is none */
+static struct shmi_thread no_heaps = {
+	.view = { .h = SHMI_NO_HEAP, .map = shmi_heap_knows_none }
+};
 _Thread_local struct shmi_thread *shmi_thread_last = &no_heaps;
 
 static pthread_key_t key;
@@ -31,9 +33,21 @@ static const struct shmi_map_how plain = { .prot = SHMI_PROT_READ |
 
 static void let_go(struct shmi_thread *t)
 {
+	shmi_heap_view_drop(&t->view);
+	if (t->map)
+		shmi_os_unmap(t->map, HEAP_KNOWN * sizeof(*t->map));
 	if (t->own)
 		shmi_os_unmap(t->own, t->room * sizeof(*t->own));
 	shmi_os_unmap(t, sizeof(*t));
+}
+
+/* What the quick ways see. A move of the epoch in between takes it away again,
+ * or is one that our heap has outlived. */
+static void show(struct shmi_thread *t, uint64_t epoch)
+{
+	t->epoch = epoch;
+	atomic_store_explicit(&t->view.map, t->map, memory_order_relaxed);
+	atomic_store_explicit(&t->view.h, t->h, memory_order_relaxed);
 }
 
 /* After the epoch has moved. */
@@ -49,7 +63,7 @@ static bool still_good(struct shmi_thread *t)
 	    hp->secret != t->secret || hp->slot != heap_owner_slot(t->owner) ||
 	    hp->life != heap_owner_life(t->owner))
 		return false;
-	t->epoch = now;
+	show(t, now);
 	return true;
 }
 
@@ -112,7 +126,7 @@ int shmi_thread_room(struct shmi_thread *t)
 	return 0;
 }
 
-static int make(struct heap_hdr *h, struct shmi_heap *hp,
+static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 		struct shmi_thread **out)
 {
 	struct shmi_thread *t;
@@ -123,10 +137,15 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp,
 	if (err)
 		return err;
 	t = at;
+	err = shmi_os_map_anon(&plain, NULL, HEAP_KNOWN * sizeof(*t->map), &at);
+	if (err) {
+		shmi_os_unmap(t, sizeof(*t));
+		return err;
+	}
+	t->map = at;
 	t->h = h;
 	t->hp = hp;
 	t->secret = hp->secret;
-	t->epoch = atomic_load_explicit(&shmi_heap_epoch, memory_order_relaxed);
 	t->owner =
 		(uint64_t)(hp->slot + 1) << 48 | (uint64_t)hp->life << 24 |
 		(atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) &
@@ -137,6 +156,8 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp,
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);
+	shmi_heap_view_add(&t->view);
+	show(t, epoch);
 	*out = t;
 	return 0;
 }
@@ -152,15 +173,18 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out)
 {
 	struct shmi_thread **at = &shmi_thread_last, *t;
 	struct shmi_heap *hp;
-	int err;
+	uint64_t epoch;
+	int cancel, err;
 
 	pthread_once(&once, set_up);
+	cancel = shmi_os_cancel_off(); /* what is below opens and reads files */
 	while ((t = *at) != &no_heaps) {
 		if (t->h == h || !still_good(t)) {
 			*at = t->next;
 			if (t->h == h && still_good(t)) {
 				first(t);
 				*out = t;
+				shmi_os_cancel_restore(cancel);
 				return 0;
 			}
 			let_go(t);
@@ -168,9 +192,11 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out)
 			at = &t->next;
 		}
 	}
+	epoch = atomic_load_explicit(&shmi_heap_epoch, memory_order_relaxed);
 	err = shmi_heap_get(h, &hp);
 	if (!err)
-		err = make(h, hp, &t);
+		err = make(h, hp, epoch, &t);
+	shmi_os_cancel_restore(cancel);
 	if (err)
 		return err;
 	pthread_setspecific(key, t);
@@ -203,8 +229,8 @@ struct shmi_thread *shmi_thread_around(const void *p)
 	struct shmi_thread *t = shmi_thread_last;
 	struct heap_hdr *h;
 
-	if ((uintptr_t)r - t->lo < t->len && shmi_thread_valid(t, t->h) &&
-	    r->heap == (uintptr_t)t->h)
+	if (t->h && shmi_thread_valid(t, t->h) &&
+	    (uintptr_t)r - t->lo < t->len && r->heap == (uintptr_t)t->h)
 		return t;
 	h = heap_named(p);
 	if (!h || shmi_thread_get(h, &t))
