@@ -103,7 +103,7 @@ extern _Atomic uint64_t shmi_heap_epoch;
  * moves: @h is none then, and @map empty.
  */
 struct heap_known {
-	struct heap_run *run; /* the thread's span in a slice; NULL */
+	struct heap_run *run; /* the thread's span in a slice, or NULL */
 	uint32_t kind, magic;
 };
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */

@@ -40,6 +40,8 @@
 #define LOOK 8		 /* spans that a search looks at */
 #define FILL_BYTES 16384 /* made present at a time in a small heap; */
 #define FILL_LARGE 64	 /* from this many slices on, a span at once */
+#define IDLE_LEAST 16	 /* empty spans that a thread keeps, */
+#define IDLE_PART 8	 /* and one for so many of its spans */
 #define LINK_BYTES 4096	 /* of new blocks that are linked at a time */
 
 struct heap_run shmi_span_none; /* a span without blocks */
@@ -74,7 +76,7 @@ static uint32_t ever_of(uint64_t state)
 
 static uint32_t used_of(uint64_t state)
 {
-	return (uint16_t)(state / SPAN_USED_ONE);
+	return (uint16_t)(state / SPAN_USED_ONE) & 0x7fff;
 }
 
 uint32_t shmi_span_used(const struct heap_run *r)
@@ -175,6 +177,7 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->spare = t->own[e].next;
 	t->own[e].run = r;
 	t->own[e].idle = false;
+	t->own[e].bytes = span_bytes(r, class);
 	*known(t, r) = (struct heap_known){ r, class, heap_magic[class] };
 	if (at == SPAN_NO_ENTRY) {
 		t->own[e].next = t->own[e].prev = e;
@@ -186,6 +189,7 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	}
 	t->ring[class] = e;
 	t->count[class]++;
+	t->spans++;
 	t->cur[class] = r;
 	r->place = e;
 }
@@ -198,16 +202,18 @@ static void ring_out(struct shmi_thread *t, uint32_t e)
 
 static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 {
+	struct heap_known *k = known(t, t->own[e].run);
 	uint32_t next = t->own[e].next;
 
 	ring_out(t, e);
-	if (known(t, t->own[e].run)->run == t->own[e].run)
-		known(t, t->own[e].run)->run = NULL;
+	if (k->run == t->own[e].run)
+		k->run = NULL;
 	t->own[e].run = NULL;
 	t->own[e].next = t->spare;
 	t->spare = e;
 	t->count[class]--;
-	t->idle[class] -= t->own[e].idle;
+	t->spans--;
+	t->idle -= t->own[e].idle;
 	if (t->ring[class] == e) {
 		t->ring[class] = next == e ? SPAN_NO_ENTRY : next;
 		t->cur[class] = next == e ? &shmi_span_none : t->own[next].run;
@@ -287,11 +293,17 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	return true;
 }
 
-static bool has_block(struct shmi_thread *t, struct heap_run *r, uint32_t class)
+static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
+		      uint32_t class)
 {
-	return (span_state(r) & SPAN_LIST) || collect(t->hp, r, class) ||
-	       add_new(t, r, class) ||
-	       (get_ready(t, r, class) && add_new(t, r, class));
+	struct heap_run *r = o->run;
+	uint64_t state = span_state(r);
+
+	if (state & SPAN_LIST || collect(t->hp, r, class))
+		return true;
+	return ever_of(state) < o->bytes &&
+	       (add_new(t, r, class) ||
+		(get_ready(t, r, class) && add_new(t, r, class)));
 }
 
 /* Makes cur a span of ours that has a block. */
@@ -302,13 +314,15 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 	for (i = 0; i < LOOK && i < t->count[class]; i++) {
 		struct shmi_own *o = &t->own[e];
 
-		if (has_block(t, o->run, class)) {
-			t->idle[class] -= o->idle;
+		if (has_block(t, o, class)) {
+			t->idle -= o->idle;
 			o->idle = false;
+			span_step(o->run, span_state(o->run) & ~SPAN_FULL);
 			t->ring[class] = e;
 			t->cur[class] = o->run;
 			return true;
 		}
+		span_step(o->run, span_state(o->run) | SPAN_FULL);
 		e = o->next;
 	}
 	if (e != SPAN_NO_ENTRY) {
@@ -442,9 +456,9 @@ static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 
 	if (t->own[e].idle)
 		return;
-	if (t->idle[class] <= t->count[class] / 4) {
+	if (t->idle < IDLE_LEAST + t->spans / IDLE_PART) {
 		t->own[e].idle = true;
-		t->idle[class]++;
+		t->idle++;
 		return;
 	}
 	ring_drop(t, class, e);
@@ -453,13 +467,16 @@ static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 }
 
 void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
-		       uint32_t class, uint64_t before)
+		       uint32_t class)
 {
 	uint32_t e = entry_of(t, r);
+	uint64_t state = span_state(r);
 
-	if (!(before & SPAN_LIST))
+	if (state & SPAN_FULL) {
+		span_step(r, state & ~SPAN_FULL);
 		ring_next(t, class, e);
-	if (used_of(before) == 1)
+	}
+	if (!used_of(state))
 		retire(t, r, class, e);
 }
 

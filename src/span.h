@@ -27,12 +27,13 @@ struct shmi_thread {
 	struct shmi_own {
 		struct heap_run *run; /* NULL: free entry */
 		uint32_t next, prev;
+		uint32_t bytes; /* of all its blocks */
 		bool idle; /* no block in use, and kept for the next ones */
 	} * own;
 	uint32_t room, spare;	      /* entries; first free one */
 	uint32_t ring[HEAP_CLASSES];  /* entry of cur; NO_ENTRY: none */
 	uint32_t count[HEAP_CLASSES]; /* in the ring */
-	uint32_t idle[HEAP_CLASSES];  /* of these */
+	uint32_t spans, idle;	      /* in all rings */
 	struct shmi_thread *next;     /* of the same thread */
 };
 #define SPAN_NO_ENTRY UINT32_MAX
@@ -75,7 +76,7 @@ uint32_t shmi_span_used(const struct heap_run *r); /* bytes in use */
 extern struct heap_run shmi_span_none;
 /* What the quick ways below leave to do. */
 void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
-		       uint32_t class, uint64_t before);
+		       uint32_t class);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 _Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
 				     const void *p);
@@ -159,7 +160,7 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 			     uint32_t kind, void *p, uint64_t state)
 {
 	_Atomic uint64_t *w = p;
-	uint64_t key = span_key(t->secret, r), first = state & SPAN_LIST;
+	uint64_t key = span_key(t->secret, r), first = (uint16_t)state;
 
 	if (__builtin_expect(span_is_offset(atomic_load_explicit(
 						    w, memory_order_relaxed) ^
@@ -167,10 +168,12 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 			     0))
 		shmi_span_freed_twice(t, w);
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
-	span_step(r, state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE);
-	if (__builtin_expect(!first || (uint32_t)state < 2 * SPAN_USED_ONE, 0))
+	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
+	span_step(r, state);
+	/* FULL, or no block is in use. */
+	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
 		if (r != t->cur[kind])
-			shmi_span_emptied(t, r, kind, state);
+			shmi_span_emptied(t, r, kind);
 }
 
 /* A small block of a span of ours; @slowly: any other, and NULL. */
