@@ -102,6 +102,9 @@ static int copy_chunks(struct shmi_heap *hp)
 		if (!good_chunk(hp, start, len, nhead))
 			return -EUCLEAN;
 		hp->chunk[i].start = start;
+		hp->chunk[i].table =
+			(_Atomic uint32_t *)(start +
+					     (i ? 0 : sizeof(struct heap_hdr)));
 		hp->chunk[i].nslices = len;
 		hp->chunk[i].nhead = nhead;
 		hp->nslices += len;

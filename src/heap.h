@@ -30,6 +30,7 @@ struct shmi_heap {
 	uint32_t last;	  /* chunk in which a run was found */
 	struct {
 		uint64_t start;
+		_Atomic uint32_t *table;
 		uint32_t nslices, nhead;
 	} chunk[HEAP_CHUNKS];
 	uint64_t secret;

@@ -32,21 +32,24 @@
 #include <errno.h>
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
-#define KEEP_LEAST ((uint64_t)64) /* slices that a heap may keep, */
-#define KEEP_PART 32		  /* or this part of it */
+#define KEEP_LEAST ((uint64_t)256) /* slices that a heap may keep, */
+#define KEEP_PART 32		   /* or this part of it */
 
-static _Atomic uint32_t *table(const struct shmi_heap *hp, uint32_t chunk)
+static inline _Atomic uint32_t *table(const struct shmi_heap *hp,
+				      uint32_t chunk)
 {
-	uintptr_t start = hp->chunk[chunk].start;
+	return hp->chunk[chunk].table;
+}
 
-	if (start == (uintptr_t)hp->h)
-		start += sizeof(struct heap_hdr);
-	return (_Atomic uint32_t *)start;
+static uint32_t peek(const struct shmi_heap *hp, struct heap_at at)
+{
+	return atomic_load_explicit(table(hp, at.chunk) + at.slice,
+				    memory_order_relaxed);
 }
 
 /* acquire: pairs with put(), so that what was done with a run before it was
  * freed is over. The length is bounded by the chunk, never 0. */
-static uint32_t get(const struct shmi_heap *hp, struct heap_at at)
+static inline uint32_t get(const struct shmi_heap *hp, struct heap_at at)
 {
 	uint32_t word = atomic_load_explicit(table(hp, at.chunk) + at.slice,
 					     memory_order_acquire);
@@ -86,11 +89,18 @@ static uint32_t scale_of(uint32_t n)
 	return k < HEAP_SCALES ? k : HEAP_SCALES - 1;
 }
 
-/* relaxed: only under the lock */
-static _Atomic uint32_t *low(const struct shmi_heap *hp, uint32_t chunk,
-			     uint32_t k)
+/* relaxed, as "kept": only under the lock */
+static uint32_t low(const struct shmi_heap *hp, uint32_t chunk, uint32_t k)
 {
-	return &hp->h->chunk[chunk].low[k];
+	return atomic_load_explicit(&hp->h->chunk[chunk].low[k],
+				    memory_order_relaxed);
+}
+
+static void set_low(const struct shmi_heap *hp, uint32_t chunk, uint32_t k,
+		    uint32_t slice)
+{
+	atomic_store_explicit(&hp->h->chunk[chunk].low[k], slice,
+			      memory_order_relaxed);
 }
 
 static void lower(const struct shmi_heap *hp, struct heap_at at, uint32_t n)
@@ -98,35 +108,43 @@ static void lower(const struct shmi_heap *hp, struct heap_at at, uint32_t n)
 	uint32_t k;
 
 	for (k = 0; k <= scale_of(n); k++)
-		if (*low(hp, at.chunk, k) > at.slice)
-			*low(hp, at.chunk, k) = at.slice;
+		if (low(hp, at.chunk, k) > at.slice)
+			set_low(hp, at.chunk, k, at.slice);
 }
 
 /* Where a search for 2^k slices begins: a run, or the chunk's end. */
 static struct heap_at first(const struct shmi_heap *hp, uint32_t chunk,
 			    uint32_t k)
 {
-	struct heap_at at = { chunk, *low(hp, chunk, k) };
+	struct heap_at at = { chunk, low(hp, chunk, k) };
 
 	if (at.slice < hp->chunk[chunk].nhead ||
 	    at.slice > hp->chunk[chunk].nslices ||
-	    (inside(hp, at) && !table(hp, chunk)[at.slice]))
+	    (inside(hp, at) && !peek(hp, at)))
 		at.slice = hp->chunk[chunk].nhead;
 	return at;
 }
 
+static uint64_t kept(const struct shmi_heap *hp)
+{
+	return atomic_load_explicit(&hp->h->kept, memory_order_relaxed);
+}
+
 static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 {
-	uint64_t n = word & HEAP_KEPT ? word & HEAP_COUNT : 0;
+	uint64_t n = word & HEAP_COUNT;
 
-	hp->h->kept = more ? hp->h->kept + n : hp->h->kept - n;
+	if (word & HEAP_KEPT)
+		atomic_store_explicit(&hp->h->kept,
+				      more ? kept(hp) + n : kept(hp) - n,
+				      memory_order_relaxed);
 }
 
 static bool may_keep(const struct shmi_heap *hp, uint32_t n)
 {
 	uint64_t most = hp->nslices / KEEP_PART;
 
-	return hp->h->kept + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
+	return kept(hp) + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
 }
 
 void shmi_run_repair(struct shmi_heap *hp)
@@ -134,10 +152,10 @@ void shmi_run_repair(struct shmi_heap *hp)
 	struct heap_at at;
 	uint32_t word, i;
 
-	hp->h->kept = 0;
+	atomic_store_explicit(&hp->h->kept, 0, memory_order_relaxed);
 	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
 		for (i = 0; i < HEAP_SCALES; i++)
-			*low(hp, at.chunk, i) = 0;
+			set_low(hp, at.chunk, i, 0);
 		at.slice = hp->chunk[at.chunk].nhead;
 		for (; inside(hp, at); at = next(at, word)) {
 			word = get(hp, at);
@@ -199,11 +217,13 @@ static bool free_before(struct shmi_heap *hp, struct heap_at at,
 			struct heap_at *before)
 {
 	*before = at;
-	while (before->slice > hp->chunk[at.chunk].nhead)
-		if (table(hp, at.chunk)[--before->slice])
+	while (before->slice > hp->chunk[at.chunk].nhead) {
+		before->slice--;
+		if (peek(hp, *before))
 			return !(get(hp, *before) & HEAP_USED) &&
 			       next(*before, get(hp, *before)).slice ==
 				       at.slice;
+	}
 	return false;
 }
 
@@ -300,25 +320,25 @@ static bool find_in(struct shmi_heap *hp, uint32_t chunk, uint32_t n,
 				     : fits_any(hp, at, n, align);
 		at.slice += len;
 	}
-	*low(hp, chunk, k) = seen;
+	set_low(hp, chunk, k, seen);
 	return found;
 }
 
 int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 		  struct heap_at *at)
 {
-	uint32_t i, kept = hp->h->kept >= n, skip;
+	uint32_t i, pass = kept(hp) >= n, skip;
 
-	for (;; kept--) {
+	for (;; pass--) {
 		for (i = 0; i < hp->nchunks; i++) {
-			if (!find_in(hp, i, n, align, kept, at))
+			if (!find_in(hp, i, n, align, pass, at))
 				continue;
 			skip = (uint32_t)lead(hp, *at, align);
 			if (skip)
 				*at = split(hp, *at, skip);
 			return 0;
 		}
-		if (!kept)
+		if (!pass)
 			return -ENOMEM;
 	}
 }
@@ -512,7 +532,7 @@ int shmi_run_each(struct shmi_heap *hp,
 			if (ret)
 				return ret;
 			/* It may have been freed, and joined with the next. */
-			while (inside(hp, to) && !table(hp, to.chunk)[to.slice])
+			while (inside(hp, to) && !peek(hp, to))
 				to.slice++;
 		}
 	}
