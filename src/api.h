@@ -36,4 +36,14 @@ int shmi_api_pages(const tmc_alloc_t *alloc, struct shmi_pages *how);
 /* NUMA policy: 0, -EINVAL for one that is none. */
 int shmi_api_policy(const tmc_alloc_t *alloc);
 
+/*
+ * A handle's place in the table of tmc_shmem_find(). Taken first, since that
+ * can fail (NULL); the handle sits down when its arena is there, and rises
+ * before it goes, or without ever having sat.
+ */
+struct shmi_seat;
+struct shmi_seat *shmi_api_seat(void);
+void shmi_api_sit(struct shmi_seat *s, tmc_shmem_t *shm, bool readonly);
+void shmi_api_rise(struct shmi_seat *s);
+
 #endif

@@ -16,6 +16,7 @@ struct tmc_shmem {
 	struct shmi_arena *arena; /* with a reference */
 	tmc_alloc_t alloc;	  /* what tmc_shmem_alloc() returns */
 	bool readonly;
+	struct shmi_seat *seat; /* for tmc_shmem_find() */
 };
 
 unsigned int tmc_shmem_version(void)
@@ -43,15 +44,31 @@ static void fill_alloc(tmc_shmem_t *shm)
 }
 
 /* A handle is made before the arena, so that nothing can fail afterwards. */
+static tmc_shmem_t *new_handle(void)
+{
+	tmc_shmem_t *shm = calloc(1, sizeof(*shm));
+
+	if (!shm)
+		return NULL;
+	shm->seat = shmi_api_seat();
+	if (shm->seat)
+		return shm;
+	free(shm);
+	return NULL;
+}
+
 static tmc_shmem_t *handle(tmc_shmem_t *shm, int err, bool readonly)
 {
 	if (err) {
+		if (shm)
+			shmi_api_rise(shm->seat);
 		free(shm);
 		errno = -err;
 		return NULL;
 	}
 	shm->readonly = readonly;
 	fill_alloc(shm);
+	shmi_api_sit(shm->seat, shm, readonly);
 	return shm;
 }
 
@@ -100,7 +117,7 @@ static tmc_shmem_t *create(const char *path, char *temp,
 			   const tmc_alloc_t *alloc, void *addr, size_t maxsize)
 {
 	struct shmi_plan plan = { .path = path, .temp = temp };
-	tmc_shmem_t *shm = calloc(1, sizeof(*shm));
+	tmc_shmem_t *shm = new_handle();
 	int err = shm ? make_plan(&plan, alloc, addr, maxsize) : -ENOMEM;
 
 	if (!err) {
@@ -132,7 +149,7 @@ tmc_shmem_t *tmc_shmem_create_temp(char *path_template,
 
 static tmc_shmem_t *open_path(const char *path, bool rw)
 {
-	tmc_shmem_t *shm = calloc(1, sizeof(*shm));
+	tmc_shmem_t *shm = new_handle();
 	int err = shm ? 0 : -ENOMEM;
 
 	if (!path)
@@ -157,7 +174,7 @@ tmc_shmem_t *tmc_shmem_open_readonly(const char *path)
 
 tmc_shmem_t *tmc_shmem_open_fds(int fd, int hugefd)
 {
-	tmc_shmem_t *shm = calloc(1, sizeof(*shm));
+	tmc_shmem_t *shm = new_handle();
 	int err = shm ? 0 : -ENOMEM;
 	bool rw = false;
 
@@ -175,6 +192,7 @@ void tmc_shmem_close(tmc_shmem_t *shm)
 
 	if (!shm)
 		return;
+	shmi_api_rise(shm->seat);
 	{
 		SHMI_API_BEGIN;
 		shmi_arena_close(shm->arena);

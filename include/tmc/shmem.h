@@ -219,6 +219,23 @@ TMC_API size_t tmc_shmem_page_size(const tmc_shmem_t *shm);
 TMC_API void *tmc_shmem_address(const tmc_shmem_t *shm);
 
 /**
+ * tmc_shmem_find() - which open arena an address lies in
+ * @p: any address
+ * @offset: where its distance from tmc_shmem_address() goes; NULL: nowhere
+ *
+ * Looks at the arenas that this process has open, at the whole of their
+ * maximum, so what comes out may lie beyond the current size. Takes no lock
+ * and makes no system call; never reads what @p points to. The handle is one
+ * that some part of the program has opened, is that part's to close, and is
+ * good as long as it does not. Of several for one arena it is one that can
+ * write, if there is one.
+ *
+ * Return: handle; or NULL with errno set, and @offset untouched:
+ *   ENOENT  @p lies in no arena that is open here
+ */
+TMC_API tmc_shmem_t *tmc_shmem_find(const void *p, size_t *offset);
+
+/**
  * tmc_shmem_set_data() - publish the application's root pointer
  * @data: any value; NULL at first
  *
