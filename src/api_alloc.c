@@ -192,6 +192,33 @@ int tmc_alloc_get_shared(const tmc_alloc_t *alloc)
 	return alloc && (alloc->mmap_flags & SHMI_MAP_SHARED);
 }
 
+/* ----- mode ----- */
+
+#define MODE_DEFAULT 0600u /* so that an object without one has it */
+#define MODE_BITS 0777u
+
+tmc_alloc_t *tmc_alloc_set_mode(tmc_alloc_t *alloc, unsigned int mode)
+{
+	if (mode & ~MODE_BITS) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (alloc) {
+		alloc->internal_flags &= ~(MODE_BITS << SHMI_ALLOC_MODE_SHIFT);
+		alloc->internal_flags |= (mode ^ MODE_DEFAULT)
+					 << SHMI_ALLOC_MODE_SHIFT;
+	}
+	return alloc;
+}
+
+unsigned int tmc_alloc_get_mode(const tmc_alloc_t *alloc)
+{
+	if (!alloc)
+		return 0;
+	return (alloc->internal_flags >> SHMI_ALLOC_MODE_SHIFT & MODE_BITS) ^
+	       MODE_DEFAULT;
+}
+
 /* ----- NUMA ----- */
 
 static tmc_alloc_t *set_policy(tmc_alloc_t *alloc, int policy,

@@ -108,6 +108,7 @@ static int make_plan(struct shmi_plan *plan, const tmc_alloc_t *alloc,
 		plan->flags |= LAYOUT_POPULATE;
 	if (tmc_alloc_get_thp(alloc) && !huge)
 		plan->flags |= LAYOUT_THP;
+	plan->mode = tmc_alloc_get_mode(alloc);
 	plan->policy = alloc->mbind_policy;
 	plan->nodes = alloc->mbind_nodemask;
 	return 0;

@@ -26,7 +26,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MODE 0600u
+#define MODE 0600u /* while it is made */
 #define MARK ".tmcnew-"
 #define TEMP_TRIES 1000
 
@@ -294,11 +294,27 @@ static int link_temp(struct making *m)
 	return err;
 }
 
+/*
+ * As late as can be: until then a left-over can be opened by its owner, as its
+ * removal must.
+ */
+static int set_mode(struct making *m)
+{
+	unsigned int mode = m->plan->mode;
+	int err = mode == MODE ? 0 : shmi_os_fchmod(m->o.fd, mode);
+
+	if (!err && mode != MODE && m->k.fd >= 0)
+		err = shmi_os_fchmod(m->k.fd, mode);
+	return err;
+}
+
 /* Before the link nobody can see it, after it all is there. */
 static int publish(struct making *m)
 {
 	int err = shmi_companion_announce(&m->k, &m->a->c, m->ino);
 
+	if (!err)
+		err = set_mode(m);
 	if (err)
 		return err;
 	err = m->plan->temp ? link_temp(m) : link_as(m, m->plan->path);

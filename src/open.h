@@ -14,8 +14,9 @@ struct shmi_plan {
 	uint64_t maxsize; /* a multiple of pagesize */
 	uint64_t pagesize;
 	bool huge;
-	uint64_t flags; /* LAYOUT_FLAGS */
-	int policy;	/* NUMA; 0: none */
+	uint64_t flags;	   /* LAYOUT_FLAGS */
+	unsigned int mode; /* of the files; permission bits */
+	int policy;	   /* NUMA; 0: none */
 	unsigned long nodes;
 };
 

@@ -141,6 +141,19 @@ TMC_API tmc_alloc_t *tmc_alloc_clear_shared(tmc_alloc_t *alloc);
 TMC_API int tmc_alloc_get_shared(const tmc_alloc_t *alloc);
 
 /**
+ * tmc_alloc_set_mode() - permissions of an arena's files
+ * @mode: as for chmod(2), no bits but 0777
+ *
+ * What create gives the arena's file, and its companion, whatever the umask
+ * is; the default is 0600. Of no meaning for memory that is no arena's.
+ *
+ * Return: @alloc; or NULL with errno set, and @alloc is as before:
+ *   EINVAL  @mode has other bits
+ */
+TMC_API tmc_alloc_t *tmc_alloc_set_mode(tmc_alloc_t *alloc, unsigned int mode);
+TMC_API unsigned int tmc_alloc_get_mode(const tmc_alloc_t *alloc);
+
+/**
  * tmc_alloc_set_nodes() - NUMA placement
  * @mask: bit n is node n
  * @node: 0 to 63

@@ -41,7 +41,8 @@ TMC_API unsigned int tmc_shmem_version(void);
 
 /**
  * tmc_shmem_create() - make an arena
- * @path: its name; a new file, mode 0600 whatever the umask, close-on-exec
+ * @path: its name; a new file, close-on-exec, of mode 0600 or what
+ *	tmc_alloc_set_mode() has set, whatever the umask
  * @alloc: attributes, recorded in the arena; NULL for the defaults
  * @addr: where it is mapped in all processes, a multiple of the page size;
  *	NULL: the library picks an address that is very likely free in every

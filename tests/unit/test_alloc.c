@@ -72,6 +72,7 @@ static void setters_take_null_and_return_it(void **state)
 	assert_null(tmc_alloc_clear_thp(NULL));
 	assert_null(tmc_alloc_set_shared(NULL));
 	assert_null(tmc_alloc_clear_shared(NULL));
+	assert_null(tmc_alloc_set_mode(NULL, 0644));
 	assert_null(tmc_alloc_set_nodes(NULL, 1));
 	assert_null(tmc_alloc_set_node_preferred(NULL, 0));
 	assert_null(tmc_alloc_set_nodes_interleaved(NULL, 1));
@@ -143,6 +144,31 @@ static void each_attribute_is_set_and_cleared_alone(void **state)
 	assert_int_equal(tmc_alloc_get_shared(&a), 0);
 	assert_int_equal(a.pagesize, fresh.pagesize);
 	assert_int_equal(tmc_alloc_get_populate(&a), 1);
+}
+
+static void a_mode_is_permission_bits_or_refused(void **state)
+{
+	const unsigned int bad[] = { 01000, 04755, 0100600, UINT32_MAX };
+	const tmc_alloc_t fresh = TMC_ALLOC_INIT;
+	tmc_alloc_t a = fresh, before;
+	unsigned int mode;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(tmc_alloc_get_mode(NULL), 0);
+	assert_int_equal(tmc_alloc_get_mode(&a), 0600);
+	for (mode = 0; mode <= 0777; mode++) {
+		assert_ptr_equal(tmc_alloc_set_mode(&a, mode), &a);
+		assert_int_equal(tmc_alloc_get_mode(&a), mode);
+	}
+	tmc_alloc_set_thp(&a);
+	before = a;
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_null_errno(tmc_alloc_set_mode(&a, bad[i]), EINVAL);
+	assert_same(&a, &before);
+	assert_int_equal(tmc_alloc_get_thp(&a), 1);
+	tmc_alloc_clear_thp(tmc_alloc_set_mode(&a, 0600));
+	assert_same(&a, &fresh);
 }
 
 static void huge_means_the_default_huge_page_and_back(void **state)
@@ -353,6 +379,7 @@ int main(void)
 		cmocka_unit_test(getters_take_null_for_the_defaults),
 		cmocka_unit_test(populate_is_the_bit_of_mmap),
 		cmocka_unit_test(each_attribute_is_set_and_cleared_alone),
+		cmocka_unit_test(a_mode_is_permission_bits_or_refused),
 		cmocka_unit_test(huge_means_the_default_huge_page_and_back),
 		cmocka_unit_test(huge_page_size_is_what_meminfo_says),
 		cmocka_unit_test(
