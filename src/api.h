@@ -11,8 +11,9 @@
 
 /* internal_flags of tmc_alloc_t */
 #define SHMI_ALLOC_THP 1u
-#define SHMI_ALLOC_READONLY 2u	 /* of a handle that cannot grow its arena */
-#define SHMI_ALLOC_MODE_SHIFT 16 /* nine bits: mode of files, ^ 0600 */
+#define SHMI_ALLOC_READONLY 2u /* of a handle that cannot grow its arena */
+#define SHMI_ALLOC_HUGE_PREFERRED 4u /* else small pages */
+#define SHMI_ALLOC_MODE_SHIFT 16     /* nine bits: mode of files, ^ 0600 */
 
 /*
  * No call is a cancellation point: a thread that is cancelled in the middle

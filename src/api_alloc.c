@@ -53,8 +53,10 @@ static tmc_alloc_t *set_flags(tmc_alloc_t *alloc, int set, int clear)
 static tmc_alloc_t *set_huge_flag(tmc_alloc_t *alloc, bool huge,
 				  size_t pagesize)
 {
-	if (alloc)
+	if (alloc) {
 		alloc->pagesize = pagesize;
+		alloc->internal_flags &= ~SHMI_ALLOC_HUGE_PREFERRED;
+	}
 	return set_flags(alloc, huge ? SHMI_MAP_HUGETLB : 0,
 			 SHMI_MAP_HUGETLB | HUGE_BITS);
 }
@@ -67,6 +69,20 @@ tmc_alloc_t *tmc_alloc_set_huge(tmc_alloc_t *alloc)
 tmc_alloc_t *tmc_alloc_clear_huge(tmc_alloc_t *alloc)
 {
 	return set_huge_flag(alloc, false, 0);
+}
+
+tmc_alloc_t *tmc_alloc_set_huge_preferred(tmc_alloc_t *alloc)
+{
+	if (!tmc_alloc_get_huge(alloc))
+		tmc_alloc_set_huge(alloc);
+	if (alloc)
+		alloc->internal_flags |= SHMI_ALLOC_HUGE_PREFERRED;
+	return alloc;
+}
+
+int tmc_alloc_get_huge_preferred(const tmc_alloc_t *alloc)
+{
+	return alloc && (alloc->internal_flags & SHMI_ALLOC_HUGE_PREFERRED);
 }
 
 int tmc_alloc_get_huge(const tmc_alloc_t *alloc)
@@ -88,18 +104,29 @@ size_t tmc_alloc_get_huge_pagesize(void)
 	return shmi_os_huge_default();
 }
 
+/* Of an object that asks for huge pages; 0: the machine has none such. */
+static size_t huge_pagesize(const tmc_alloc_t *alloc)
+{
+	unsigned int shift =
+		(unsigned int)alloc->mmap_flags >> HUGE_SHIFT & HUGE_MASK;
+
+	if (shift)
+		return shmi_os_huge_sizes() & ((size_t)1 << shift);
+	return shmi_os_huge_default();
+}
+
 size_t tmc_alloc_get_pagesize(const tmc_alloc_t *alloc)
 {
-	unsigned int shift;
+	size_t pagesize;
 
 	if (alloc && alloc->pagesize)
 		return alloc->pagesize;
 	if (!tmc_alloc_get_huge(alloc))
 		return shmi_os_pagesize();
-	shift = (unsigned int)alloc->mmap_flags >> HUGE_SHIFT & HUGE_MASK;
-	if (shift)
-		return shmi_os_huge_sizes() & ((size_t)1 << shift);
-	return shmi_os_huge_default();
+	pagesize = huge_pagesize(alloc);
+	if (!pagesize && tmc_alloc_get_huge_preferred(alloc))
+		return shmi_os_pagesize();
+	return pagesize;
 }
 
 int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge)
@@ -110,8 +137,8 @@ int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge)
 
 	if (alloc->mmap_flags & ~known)
 		return -EINVAL;
-	*huge = tmc_alloc_get_huge(alloc);
 	*pagesize = tmc_alloc_get_pagesize(alloc);
+	*huge = tmc_alloc_get_huge(alloc) && *pagesize != shmi_os_pagesize();
 	/* A caller can have stored anything in the field. */
 	if (!*pagesize || (*pagesize & (*pagesize - 1)) ||
 	    (*pagesize != shmi_os_pagesize() &&
@@ -346,7 +373,8 @@ int shmi_api_pages(const tmc_alloc_t *alloc, struct shmi_pages *how)
 	how->how.prot = alloc->mmap_prot;
 	how->how.shared = tmc_alloc_get_shared(alloc);
 	how->how.huge = huge ? how->pagesize : 0;
-	how->how.thp = tmc_alloc_get_thp(alloc) && !huge;
+	how->how.thp = tmc_alloc_get_thp(alloc);
+	how->preferred = huge && tmc_alloc_get_huge_preferred(alloc);
 	how->policy = alloc->mbind_policy;
 	how->nodes = alloc->mbind_nodemask;
 	return 0;
@@ -358,11 +386,7 @@ static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
 	struct shmi_pages how = { .pagesize = 0 };
 	int err = shmi_api_pages(alloc, &how);
 
-	if (err)
-		return err;
-	if (!size || ((uintptr_t)start & (how.pagesize - 1)))
-		return -EINVAL;
-	return shmi_page_map(&how, start, size, at);
+	return err ? err : shmi_page_map(&how, start, size, at);
 }
 
 static void *map(const tmc_alloc_t *alloc, void *start, size_t size)

@@ -75,15 +75,12 @@ static tmc_shmem_t *handle(tmc_shmem_t *shm, int err, bool readonly)
 static int make_plan(struct shmi_plan *plan, const tmc_alloc_t *alloc,
 		     void *addr, size_t maxsize)
 {
-	static const tmc_alloc_t defaults = TMC_ALLOC_INIT;
 	size_t pagesize, rounded;
 	bool huge;
 	int err;
 
 	if (!plan->path)
 		return -EINVAL;
-	if (!alloc)
-		alloc = &defaults;
 	err = shmi_api_pagesize(alloc, &pagesize, &huge);
 	if (!err)
 		err = shmi_api_policy(alloc);
@@ -104,6 +101,7 @@ static int make_plan(struct shmi_plan *plan, const tmc_alloc_t *alloc,
 	plan->maxsize = rounded;
 	plan->pagesize = pagesize;
 	plan->huge = huge;
+	plan->preferred = huge && tmc_alloc_get_huge_preferred(alloc);
 	if (tmc_alloc_get_populate(alloc))
 		plan->flags |= LAYOUT_POPULATE;
 	if (tmc_alloc_get_thp(alloc) && !huge)
@@ -114,18 +112,35 @@ static int make_plan(struct shmi_plan *plan, const tmc_alloc_t *alloc,
 	return 0;
 }
 
-static tmc_shmem_t *create(const char *path, char *temp,
-			   const tmc_alloc_t *alloc, void *addr, size_t maxsize)
+static int create_with(const struct shmi_plan *names, const tmc_alloc_t *alloc,
+		       void *addr, size_t maxsize, struct shmi_arena **out)
 {
-	struct shmi_plan plan = { .path = path, .temp = temp };
-	tmc_shmem_t *shm = new_handle();
-	int err = shm ? make_plan(&plan, alloc, addr, maxsize) : -ENOMEM;
+	struct shmi_plan plan = *names;
+	int err = make_plan(&plan, alloc, addr, maxsize);
 
 	if (!err) {
 		SHMI_API_BEGIN;
-		err = shmi_open_create(&plan, &shm->arena);
+		err = shmi_open_create(&plan, out);
 		SHMI_API_END;
 	}
+	return err;
+}
+
+static tmc_shmem_t *create(const char *path, char *temp,
+			   const tmc_alloc_t *alloc, void *addr, size_t maxsize)
+{
+	const struct shmi_plan names = { .path = path, .temp = temp };
+	tmc_alloc_t as = TMC_ALLOC_INIT;
+	tmc_shmem_t *shm = new_handle();
+	int err = -ENOMEM;
+
+	if (alloc)
+		as = *alloc;
+	if (shm)
+		err = create_with(&names, &as, addr, maxsize, &shm->arena);
+	if (shm && err && tmc_alloc_get_huge_preferred(&as))
+		err = create_with(&names, tmc_alloc_clear_huge(&as), addr,
+				  maxsize, &shm->arena);
 	return handle(shm, err, false);
 }
 

@@ -192,6 +192,8 @@ static int make_companion(struct making *m)
 	if (err)
 		return err;
 	err = shmi_companion_make(&m->k, m->plan->pagesize, key, m->plan->path);
+	if (!err && m->plan->preferred)
+		err = shmi_os_has_page(m->k.fd, m->plan->pagesize);
 	if (!err)
 		m->a->c.huge_ino = m->k.ino;
 	return err;

@@ -14,6 +14,7 @@ struct shmi_plan {
 	uint64_t maxsize; /* a multiple of pagesize */
 	uint64_t pagesize;
 	bool huge;
+	bool preferred;	   /* huge: only if there is a page now */
 	uint64_t flags;	   /* LAYOUT_FLAGS */
 	unsigned int mode; /* of the files; permission bits */
 	int policy;	   /* NUMA; 0: none */

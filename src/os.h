@@ -56,6 +56,8 @@ int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off); /* all of it */
 int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
 bool shmi_os_is_tmpfs(int fd);
+/* Whether one more page can be had for a hugetlbfs file: 0 or -ENOMEM. */
+int shmi_os_has_page(int fd, size_t pagesize);
 void shmi_os_close(int fd); /* -1 is allowed */
 
 /* Calls @each with a text file's lines until it returns non-zero: that. */

@@ -131,6 +131,21 @@ int shmi_os_map_data(int fd, uint64_t off, void *addr, size_t len, bool rw,
 	return err;
 }
 
+/*
+ * A private map reserves its page in the pool and in the mount, without taking
+ * it, and gives the reservation back when it goes. For reading: a writable one
+ * would enlarge the file.
+ */
+int shmi_os_has_page(int fd, size_t pagesize)
+{
+	void *at = NULL;
+	int err = call_mmap(NULL, pagesize, PROT_READ, MAP_PRIVATE, fd, 0, &at);
+
+	if (!err)
+		shmi_os_unmap(at, pagesize);
+	return err;
+}
+
 int shmi_os_map_anon(const struct shmi_map_how *how, void *addr, size_t len,
 		     void **at)
 {

@@ -117,7 +117,7 @@ static int furnish(const struct shmi_pages *how, void *addr, size_t len)
 {
 	int err = 0;
 
-	if (how->how.thp)
+	if (how->how.thp && !how->how.huge)
 		shmi_os_advise_thp(addr, len);
 	if (how->policy)
 		err = shmi_os_bind(addr, len, how->policy, how->nodes);
@@ -139,11 +139,12 @@ static int make(const struct shmi_pages *how, void *addr, size_t len, void **at)
 	return err;
 }
 
-int shmi_page_map(const struct shmi_pages *how, void *addr, size_t len,
-		  void **at)
+static int map(const struct shmi_pages *how, void *addr, size_t len, void **at)
 {
 	int err = round_up(&len, how->pagesize);
 
+	if (!err && ((uintptr_t)addr & (how->pagesize - 1)))
+		err = -EINVAL;
 	if (err)
 		return err;
 	pthread_once(&once, register_fork);
@@ -159,6 +160,23 @@ int shmi_page_map(const struct shmi_pages *how, void *addr, size_t len,
 		insert((uintptr_t)*at, len, how);
 	give();
 	return err;
+}
+
+/*
+ * The kernel reserves huge pages when it maps them, present or not, so a map
+ * of them that succeeds gets them all.
+ */
+int shmi_page_map(const struct shmi_pages *how, void *addr, size_t len,
+		  void **at)
+{
+	struct shmi_pages small = *how;
+	int err = map(how, addr, len, at);
+
+	if (!err || !how->preferred)
+		return err;
+	small.pagesize = shmi_os_pagesize();
+	small.how.huge = 0;
+	return map(&small, addr, len, at);
 }
 
 /* The map that has all of [addr, addr + len), len rounded; or -EINVAL. */

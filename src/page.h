@@ -9,12 +9,14 @@
 struct shmi_pages {
 	struct shmi_map_how how;
 	size_t pagesize;
+	bool preferred; /* if not these huge pages, then small ones */
 	bool populate;
 	int policy; /* NUMA; 0: none */
 	unsigned long nodes;
 };
 
-/* All: 0 or -errno, nothing changed on failure. Lengths are rounded up. */
+/* All: 0 or -errno, nothing changed on failure. Lengths are rounded up; an
+ * address that is no multiple of the page size is -EINVAL. */
 int shmi_page_map(const struct shmi_pages *how, void *addr, size_t len,
 		  void **at);
 /* -EINVAL for what is not wholly inside one map of this library. */

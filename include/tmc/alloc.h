@@ -72,6 +72,25 @@ TMC_API tmc_alloc_t *tmc_alloc_init(tmc_alloc_t *alloc);
 TMC_API tmc_alloc_t *tmc_alloc_set_huge(tmc_alloc_t *alloc);
 TMC_API tmc_alloc_t *tmc_alloc_clear_huge(tmc_alloc_t *alloc);
 
+/**
+ * tmc_alloc_set_huge_preferred() - huge pages if possible, else small ones
+ *
+ * Of the size that @alloc asks for already, or of the default one. What uses
+ * @alloc tries with huge pages first, and where that fails, for whatever
+ * reason, with small ones; only if that fails, too, it fails, as for small
+ * pages. Possible means, for an arena, that create can make one and that there
+ * is a page for it at that moment; it keeps its page size for good, and a later
+ * grow can find the pool empty. For memory that is no arena's it means that the
+ * kernel has reserved all of its pages. tmc_alloc_size() and
+ * tmc_alloc_get_pagesize() tell of huge pages where the machine has them, and
+ * of small ones elsewhere. The next call that sets or clears huge pages or a
+ * page size ends it.
+ *
+ * Return: @alloc.
+ */
+TMC_API tmc_alloc_t *tmc_alloc_set_huge_preferred(tmc_alloc_t *alloc);
+TMC_API int tmc_alloc_get_huge_preferred(const tmc_alloc_t *alloc);
+
 /* Return: 1 for huge pages of any size, 0 for small pages and for NULL. */
 TMC_API int tmc_alloc_get_huge(const tmc_alloc_t *alloc);
 

@@ -64,6 +64,7 @@ static void setters_take_null_and_return_it(void **state)
 	assert_null(tmc_alloc_init(NULL));
 	assert_null(tmc_alloc_set_huge(NULL));
 	assert_null(tmc_alloc_clear_huge(NULL));
+	assert_null(tmc_alloc_set_huge_preferred(NULL));
 	assert_null(tmc_alloc_set_pagesize(NULL, 1));
 	assert_null(tmc_alloc_set_pagesize_exact(NULL, small_page()));
 	assert_null(tmc_alloc_set_populate(NULL));
@@ -183,6 +184,37 @@ static void huge_means_the_default_huge_page_and_back(void **state)
 	tmc_alloc_clear_huge(&a);
 	assert_int_equal(tmc_alloc_get_huge(&a), 0);
 	assert_int_equal(tmc_alloc_get_pagesize(&a), small_page());
+}
+
+static void a_preference_lasts_until_the_next_choice(void **state)
+{
+	const tmc_alloc_t fresh = TMC_ALLOC_INIT;
+	size_t huge = tmc_alloc_get_huge_pagesize();
+	tmc_alloc_t a = fresh;
+
+	(void)state;
+	assert_int_equal(tmc_alloc_get_huge_preferred(NULL), 0);
+	assert_int_equal(tmc_alloc_get_huge_preferred(&a), 0);
+	assert_ptr_equal(tmc_alloc_set_huge_preferred(&a), &a);
+	assert_int_equal(tmc_alloc_get_huge_preferred(&a), 1);
+	assert_int_equal(tmc_alloc_get_huge(&a), 1);
+	assert_int_equal(tmc_alloc_get_pagesize(&a),
+			 huge ? huge : small_page());
+	assert_int_equal(tmc_alloc_size(&a, 1), huge ? huge : small_page());
+	assert_int_equal(tmc_alloc_get_huge_preferred(tmc_alloc_set_huge(&a)),
+			 0);
+	assert_int_equal(tmc_alloc_get_huge(&a), 1);
+	tmc_alloc_set_huge_preferred(&a);
+	tmc_alloc_set_pagesize(&a, 1);
+	assert_int_equal(tmc_alloc_get_huge_preferred(&a), 0);
+	tmc_alloc_clear_huge(tmc_alloc_set_huge_preferred(&a));
+	assert_same(&a, &fresh);
+	/* A size that no machine has: flags alone can ask for it. */
+	a.mmap_flags |= (int)(MAP_HUGETLB | 60u << 26);
+	assert_int_equal(tmc_alloc_get_pagesize(&a), 0);
+	tmc_alloc_set_huge_preferred(&a);
+	assert_int_equal(tmc_alloc_get_pagesize(&a), small_page());
+	assert_int_equal(tmc_alloc_size(&a, 1), small_page());
 }
 
 static void huge_page_size_is_what_meminfo_says(void **state)
@@ -381,6 +413,7 @@ int main(void)
 		cmocka_unit_test(each_attribute_is_set_and_cleared_alone),
 		cmocka_unit_test(a_mode_is_permission_bits_or_refused),
 		cmocka_unit_test(huge_means_the_default_huge_page_and_back),
+		cmocka_unit_test(a_preference_lasts_until_the_next_choice),
 		cmocka_unit_test(huge_page_size_is_what_meminfo_says),
 		cmocka_unit_test(
 			page_sizes_are_those_of_sysfs_and_the_small_one),
