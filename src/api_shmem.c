@@ -79,8 +79,6 @@ static int make_plan(struct shmi_plan *plan, const tmc_alloc_t *alloc,
 	bool huge;
 	int err;
 
-	if (!plan->path)
-		return -EINVAL;
 	err = shmi_api_pagesize(alloc, &pagesize, &huge);
 	if (!err)
 		err = shmi_api_policy(alloc);
@@ -126,6 +124,7 @@ static int create_with(const struct shmi_plan *names, const tmc_alloc_t *alloc,
 	return err;
 }
 
+/* @path NULL: it has none. */
 static tmc_shmem_t *create(const char *path, char *temp,
 			   const tmc_alloc_t *alloc, void *addr, size_t maxsize)
 {
@@ -147,7 +146,17 @@ static tmc_shmem_t *create(const char *path, char *temp,
 tmc_shmem_t *tmc_shmem_create(const char *path, const tmc_alloc_t *alloc,
 			      void *addr, size_t maxsize)
 {
+	if (!path) {
+		errno = EINVAL;
+		return NULL;
+	}
 	return create(path, NULL, alloc, addr, maxsize);
+}
+
+tmc_shmem_t *tmc_shmem_create_anonymous(const tmc_alloc_t *alloc, void *addr,
+					size_t maxsize)
+{
+	return create(NULL, NULL, alloc, addr, maxsize);
 }
 
 tmc_shmem_t *tmc_shmem_create_temp(char *path_template,

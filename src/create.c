@@ -12,6 +12,10 @@
  * temporary name first, ".NAME.tmcnew-RANDOM" in the same directory. If we die
  * with it, the next create of NAME there removes it: it knows the name, and by
  * the SLOT's file lock that its maker is gone.
+ *
+ * An anonymous arena is built the same way in files of memfd_create(2), which
+ * have no place where a name could be; so there is nothing to publish, and the
+ * companion is found by nobody but who gets its descriptor.
  */
 #include "open.h"
 
@@ -27,6 +31,7 @@
 #include <string.h>
 
 #define MODE 0600u /* while it is made */
+#define MODE_X 0111u
 #define MARK ".tmcnew-"
 #define TEMP_TRIES 1000
 
@@ -116,8 +121,11 @@ static int named_file(struct making *m)
 static int get_file(void *arg)
 {
 	struct making *m = arg;
-	int fd = shmi_os_tmpfile(m->dir, MODE);
+	int fd;
 
+	if (!m->plan->path)
+		return shmi_os_memfd(0, m->plan->mode & MODE_X);
+	fd = shmi_os_tmpfile(m->dir, MODE);
 	/* What kernels and file systems without O_TMPFILE say. */
 	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL ||
 	    fd == -ENOENT)
@@ -184,14 +192,35 @@ static int place_key(struct making *m, uint64_t *key)
 	return err;
 }
 
+static int nameless_companion(struct making *m)
+{
+	struct shmi_stat st;
+	int fd = shmi_os_memfd(m->plan->pagesize, m->plan->mode & MODE_X);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	m->k.fd = fd;
+	err = shmi_os_fstat(fd, &st);
+	if (err)
+		return err;
+	m->k.ino = st.ino;
+	return shmi_os_fchmod(fd, MODE);
+}
+
 static int make_companion(struct making *m)
 {
 	uint64_t key;
-	int err = place_key(m, &key);
+	int err;
 
-	if (err)
-		return err;
-	err = shmi_companion_make(&m->k, m->plan->pagesize, key, m->plan->path);
+	if (m->plan->path) {
+		err = place_key(m, &key);
+		if (!err)
+			err = shmi_companion_make(&m->k, m->plan->pagesize, key,
+						  m->plan->path);
+	} else {
+		err = nameless_companion(m);
+	}
 	if (!err && m->plan->preferred)
 		err = shmi_os_has_page(m->k.fd, m->plan->pagesize);
 	if (!err)
@@ -313,8 +342,11 @@ static int set_mode(struct making *m)
 /* Before the link nobody can see it, after it all is there. */
 static int publish(struct making *m)
 {
-	int err = shmi_companion_announce(&m->k, &m->a->c, m->ino);
+	int err;
 
+	if (!m->plan->path)
+		return set_mode(m);
+	err = shmi_companion_announce(&m->k, &m->a->c, m->ino);
 	if (!err)
 		err = set_mode(m);
 	if (err)
@@ -331,14 +363,15 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 {
 	struct making m = { .plan = plan, .o = { .fd = -1 } };
 	struct shmi_stat st;
-	int err;
+	int err = 0;
 
 	m.k.fd = m.k.dirfd = -1;
 	/* The link would say so, too, but what comes before might complain
 	 * of an address that the very arena of this path has here. */
-	if (!plan->temp && !shmi_os_stat(plan->path, false, &st))
+	if (plan->path && !plan->temp && !shmi_os_stat(plan->path, false, &st))
 		return -EEXIST;
-	err = split_path(&m);
+	if (plan->path)
+		err = split_path(&m);
 	if (err)
 		return err;
 	m.a = shmi_arena_new();

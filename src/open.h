@@ -8,7 +8,8 @@
 
 /* What create needs to know. */
 struct shmi_plan {
-	const char *path; /* or, if @temp is not NULL, the same as that */
+	const char *path; /* or, if @temp is not NULL, the same as that;
+			   * NULL: never has a name */
 	char *temp;	  /* a template: its XXXXXX are replaced */
 	void *addr;	  /* NULL: automatic */
 	uint64_t maxsize; /* a multiple of pagesize */

@@ -216,6 +216,40 @@ int shmi_os_create(const char *path, unsigned int mode)
 			 mode));
 }
 
+#define MEMFD_CLOEXEC 0x1u
+#define MEMFD_HUGETLB 0x4u
+#define MEMFD_NOEXEC_SEAL 0x8u /* Linux 6.3; else a line in its log */
+#define MEMFD_EXEC 0x10u
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#endif
+#define SEAL_SEAL 0x1
+
+/* Nobody can seal the file: that would be a grow that fails for all. */
+int shmi_os_memfd(size_t huge, bool exec)
+{
+	unsigned int flags = MEMFD_CLOEXEC;
+	int fd, err;
+
+	if (huge)
+		flags |= MEMFD_HUGETLB | (unsigned int)__builtin_ctzl(huge)
+						 << SHMI_MAP_HUGE_SHIFT;
+	fd = CALL(int, (int)syscall(SYS_memfd_create, "libshmem",
+				    flags | (exec ? MEMFD_EXEC
+						  : MEMFD_NOEXEC_SEAL)));
+	if (fd == -EINVAL) /* an older kernel, whose files are sealed anyway */
+		fd = CALL(int,
+			  (int)syscall(SYS_memfd_create, "libshmem", flags));
+	else if (fd >= 0 && !exec) {
+		err = CALL(int, fcntl(fd, F_ADD_SEALS, SEAL_SEAL));
+		if (err < 0) {
+			shmi_os_close(fd);
+			fd = err;
+		}
+	}
+	return huge && fd == -EINVAL ? -ENODEV : fd;
+}
+
 int shmi_os_link(int fd, int dirfd, const char *name)
 {
 	char proc[32];

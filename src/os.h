@@ -46,7 +46,10 @@ int shmi_os_dup_over(int fd, int over);
 int shmi_os_is_rdonly(int fd);				 /* 0, 1 */
 int shmi_os_tmpfile(const char *dir, unsigned int mode); /* fd, no name yet */
 int shmi_os_create(const char *path, unsigned int mode); /* fd, new */
-int shmi_os_link(int fd, int dirfd, const char *name);	 /* never replaces */
+/* fd, never has a name; @huge: page size, or 0 for small pages; @exec: its mode
+ * may have x. -ENODEV: no pages of that size. */
+int shmi_os_memfd(size_t huge, bool exec);
+int shmi_os_link(int fd, int dirfd, const char *name); /* never replaces */
 int shmi_os_rename(int dirfd, const char *from, const char *to);
 int shmi_os_move(const char *from, const char *to); /* never replaces */
 int shmi_os_unlink(int dirfd, const char *name);

@@ -84,6 +84,27 @@ TMC_API tmc_shmem_t *tmc_shmem_create_temp(char *path_template,
 					   size_t maxsize);
 
 /**
+ * tmc_shmem_create_anonymous() - make an arena that never has a name
+ * @alloc, @addr, @maxsize: as for tmc_shmem_create(); its mode decides who may
+ *	open a descriptor of it anew
+ *
+ * It lives in files of memfd_create(2), with huge pages without a mount. Others
+ * have it as children of fork(2), or by descriptors and tmc_shmem_open_fds();
+ * its memory goes with the last of them.
+ *
+ * Return: handle for tmc_shmem_close(), or NULL with errno set:
+ *   EINVAL      @addr no multiple of the page size; a page size, protection,
+ *               flag or NUMA node that does not exist
+ *   EADDRINUSE  something is mapped in that range here
+ *   ENOMEM      no such room, as for tmc_shmem_create(), or no memory
+ *   ENODEV      the kernel gives no files of that huge page size
+ *   ENOSYS, EACCES, EPERM  the system does not let us have such files
+ *   EMFILE, ENFILE         as for open(2)
+ */
+TMC_API tmc_shmem_t *tmc_shmem_create_anonymous(const tmc_alloc_t *alloc,
+						void *addr, size_t maxsize);
+
+/**
  * tmc_shmem_open() - map an existing arena at its recorded address
  * @path: its name
  *

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 static struct {
-	bool tmpfile, noreplace, populate_write, allocate, reopen;
+	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
 	long nr;
 	int err;
 } without = { .nr = -1 };
@@ -92,6 +92,12 @@ int kernel_without_allocate(void)
 int kernel_without_reopen(void)
 {
 	without.reopen = true;
+	return 0;
+}
+
+int kernel_without_huge_memfd(void)
+{
+	without.huge_memfd = true;
 	return 0;
 }
 
@@ -232,6 +238,9 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long nr, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	if (refused(nr == without.nr, without.err) ||
+	    refused(nr == SYS_memfd_create && without.huge_memfd &&
+			    (a[1] & MFD_HUGETLB),
+		    EINVAL) ||
 	    (nr != SYS_futex && nr != SYS_gettid && fails()))
 		return -1;
 	return __real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -107,6 +107,12 @@ static int call_temp(struct trial *t)
 	return t->made ? 0 : -1;
 }
 
+static int call_anonymous(struct trial *t)
+{
+	t->made = tmc_shmem_create_anonymous(&alloc, NULL, GIB);
+	return t->made ? 0 : -1;
+}
+
 static int call_open(struct trial *t)
 {
 	t->made = tmc_shmem_open(path);
@@ -232,6 +238,22 @@ static void whatever_fails_create_of_huge_pages_leaves_nothing(void **state)
 	box_pool_end();
 }
 
+static void whatever_fails_create_without_a_name_leaves_nothing(void **state)
+{
+	struct trial t = { .call = call_anonymous, .undo = undo_open };
+	size_t huge;
+
+	(void)state;
+	set_up("anonymous", NULL);
+	assert_each_fails(&t);
+	set_up("anonymous", &huge);
+	if (!huge)
+		skip();
+	assert_each_fails(&t);
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
+}
+
 static void open_all(tmc_shmem_t *shm)
 {
 	struct trial t = { .call = call_open, .undo = undo_open };
@@ -307,6 +329,8 @@ int main(void)
 			whatever_fails_create_with_a_name_leaves_nothing),
 		cmocka_unit_test(
 			whatever_fails_create_of_huge_pages_leaves_nothing),
+		cmocka_unit_test(
+			whatever_fails_create_without_a_name_leaves_nothing),
 		cmocka_unit_test(whatever_fails_open_leaves_nothing),
 		cmocka_unit_test(whatever_fails_grow_changes_nothing),
 		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
