@@ -7,6 +7,7 @@
 #define LIBSHMEM_SHMEM_H
 
 #include <tmc/alloc.h>
+#include <tmc/cmem.h>
 #include <tmc/mspace.h>
 #include <tmc/shmem.h>
 

@@ -13,6 +13,7 @@
 #define SHMI_ALLOC_THP 1u
 #define SHMI_ALLOC_READONLY 2u /* of a handle that cannot grow its arena */
 #define SHMI_ALLOC_HUGE_PREFERRED 4u /* else small pages */
+#define SHMI_ALLOC_CMEM 8u	     /* pages of cmem's arenas */
 #define SHMI_ALLOC_MODE_SHIFT 16     /* nine bits: mode of files, ^ 0600 */
 
 /*
@@ -37,6 +38,15 @@ int shmi_api_pages(const tmc_alloc_t *alloc, struct shmi_pages *how);
 
 /* NUMA policy: 0, -EINVAL for one that is none. */
 int shmi_api_policy(const tmc_alloc_t *alloc);
+
+/* The header of a handle's arena, checked. */
+const struct layout_const *shmi_api_constants(const tmc_shmem_t *shm);
+
+/*
+ * For an @alloc with SHMI_ALLOC_CMEM: the page allocator of the arena that it
+ * means, which is made where it can be. 0 or -errno.
+ */
+int shmi_cmem_alloc(const tmc_alloc_t *alloc, tmc_alloc_t *real);
 
 /*
  * A handle's place in the table of tmc_shmem_find(). Taken first, since that

@@ -391,13 +391,20 @@ static int map_pages(const tmc_alloc_t *alloc, void *start, size_t size,
 
 static void *map(const tmc_alloc_t *alloc, void *start, size_t size)
 {
+	tmc_alloc_t real;
 	void *at = NULL;
-	int err;
+	int err = 0;
 	SHMI_API_BEGIN;
 
 	if (!alloc)
 		alloc = &defaults;
-	if (alloc->internal_arena)
+	if (alloc->internal_flags & SHMI_ALLOC_CMEM) {
+		err = shmi_cmem_alloc(alloc, &real);
+		alloc = &real;
+	}
+	if (err)
+		at = NULL;
+	else if (alloc->internal_arena)
 		err = map_from_arena(alloc, start, size, &at);
 	else
 		err = map_pages(alloc, start, size, &at);

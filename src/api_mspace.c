@@ -18,9 +18,17 @@ static int source(const tmc_alloc_t *alloc, struct shmi_heap_plan *plan,
 		  struct shmi_pages *how)
 {
 	static const tmc_alloc_t defaults = TMC_ALLOC_INIT;
+	tmc_alloc_t real;
+	int err;
 
 	if (!alloc)
 		alloc = &defaults;
+	if (alloc->internal_flags & SHMI_ALLOC_CMEM) {
+		err = shmi_cmem_alloc(alloc, &real);
+		if (err)
+			return err;
+		alloc = &real;
+	}
 	plan->how = how;
 	plan->populate = tmc_alloc_get_populate(alloc);
 	if (!alloc->internal_arena)

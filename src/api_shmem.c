@@ -25,6 +25,11 @@ unsigned int tmc_shmem_version(void)
 	       TMC_SHMEM_VERSION_PATCH;
 }
 
+const struct layout_const *shmi_api_constants(const tmc_shmem_t *shm)
+{
+	return &shm->arena->c;
+}
+
 static void fill_alloc(tmc_shmem_t *shm)
 {
 	const struct layout_const *c = &shm->arena->c;

@@ -106,6 +106,15 @@ const char *shmi_os_env(const char *name)
 	return secure_getenv(name);
 }
 
+int shmi_os_set_env(const char *name, const char *value)
+{
+	int kept = errno, err;
+
+	err = (value ? setenv(name, value, 1) : unsetenv(name)) ? -errno : 0;
+	errno = kept;
+	return err;
+}
+
 uint32_t shmi_os_tid(void)
 {
 	return (uint32_t)syscall(SYS_gettid);
@@ -177,6 +186,19 @@ int shmi_os_reopen(int fd, bool rw)
 int shmi_os_dup(int fd)
 {
 	return CALL(int, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+int shmi_os_dup_above(int fd, int least)
+{
+	int copy = CALL(int, fcntl(fd, F_DUPFD_CLOEXEC, least));
+
+	return copy == -EINVAL || copy == -EMFILE ? shmi_os_dup(fd) : copy;
+}
+
+void shmi_os_keep_on_exec(int fd)
+{
+	if (fd >= 0)
+		CALL(int, fcntl(fd, F_SETFD, 0));
 }
 
 int shmi_os_dup_over(int fd, int over)

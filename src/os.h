@@ -30,6 +30,7 @@ unsigned long shmi_os_nodes(void);	/* NUMA nodes we may use; 0:
 					 * the kernel does not tell */
 int shmi_os_random(void *buf, size_t len);
 const char *shmi_os_env(const char *name); /* NULL in set-user-id */
+int shmi_os_set_env(const char *name, const char *value); /* NULL: none */
 uint32_t shmi_os_tid(void);
 
 /* Files. */
@@ -42,6 +43,9 @@ int shmi_os_open_dir(const char *path);			  /* fd */
 int shmi_os_openat(int dirfd, const char *name, bool rw); /* fd */
 int shmi_os_reopen(int fd, bool rw); /* fd of a new description */
 int shmi_os_dup(int fd);	     /* fd */
+/* The same, at @least or above where the limit allows. */
+int shmi_os_dup_above(int fd, int least);
+void shmi_os_keep_on_exec(int fd); /* -1 is allowed */
 int shmi_os_dup_over(int fd, int over);
 int shmi_os_is_rdonly(int fd);				 /* 0, 1 */
 int shmi_os_tmpfile(const char *dir, unsigned int mode); /* fd, no name yet */

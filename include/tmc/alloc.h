@@ -212,7 +212,8 @@ TMC_API size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size);
  * tmc_alloc_map() - take zeroed pages
  * @alloc: attributes; NULL for the defaults. The alloc of an arena, from
  *	tmc_shmem_alloc(), or a copy of it: pages from the arena's end, as by
- *	tmc_shmem_grow()
+ *	tmc_shmem_grow(). What tmc_cmem_alloc_init() has made: pages of a
+ *	family's memory
  * @size: bytes, rounded up to the page size
  *
  * The memory is the caller's until tmc_alloc_unmap(). Thread-safe, not
@@ -225,7 +226,8 @@ TMC_API size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size);
  *   EINVAL  size 0, a page size, protection, flag or NUMA node that does not
  *           exist, or the alloc of an arena that has been closed
  *   EACCES  the arena's handle is read-only
- *   others  what the arena's file system says, as for tmc_shmem_grow()
+ *   others  what the arena's file system says, as for tmc_shmem_grow(); for a
+ *           family's memory also as for tmc_cmem_prepare_alloc()
  */
 TMC_API void *tmc_alloc_map(const tmc_alloc_t *alloc, size_t size);
 

@@ -71,7 +71,7 @@ for f in $(echo "$code" | grep '\.c$'); do
 	esac
 	gcc $flags $warn -O1 -fsyntax-only "$f" || say "gcc $f"
 done
-for h in shmem.h tmc/alloc.h tmc/shmem.h tmc/mspace.h; do
+for h in shmem.h tmc/alloc.h tmc/shmem.h tmc/mspace.h tmc/cmem.h; do
 	echo "#include <$h>" >"$B/h.c"
 	gcc -std=c11 -pedantic -Wall -Wextra -Werror -Iinclude -fsyntax-only \
 		"$B/h.c" || say "$h does not stand alone in C11"

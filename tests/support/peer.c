@@ -69,11 +69,10 @@ __attribute__((constructor)) static void find_program(void)
 }
 
 /* /.../tests/unit/test_x runs /.../tests/agents/@agent */
-static void run_agent(struct peer *p, const char *agent,
-		      const char *const *args)
+const char *peer_agent(const char *agent)
 {
-	char exe[PATH_MAX], path[PATH_MAX + 64];
-	char *argv[64];
+	static char path[PATH_MAX + 64];
+	char exe[PATH_MAX];
 	int i;
 
 	memcpy(exe, program, sizeof(exe));
@@ -81,7 +80,17 @@ static void run_agent(struct peer *p, const char *agent,
 		if (strrchr(exe, '/'))
 			*strrchr(exe, '/') = '\0';
 	snprintf(path, sizeof(path), "%s/agents/%s", exe, agent);
-	argv[0] = path;
+	return path;
+}
+
+static void run_agent(struct peer *p, const char *agent,
+		      const char *const *args)
+{
+	const char *path = peer_agent(agent);
+	char *argv[64];
+	int i;
+
+	argv[0] = strdup(path);
 	for (i = 1; i < 63 && args[i - 1]; i++)
 		argv[i] = strdup(args[i - 1]);
 	argv[i] = NULL;

@@ -40,6 +40,9 @@ int peer_fork(struct peer *p, peer_fn *fn, void *arg);
 int peer_exec(struct peer *p, const char *agent, const char *const *args);
 void peer_self(struct peer *self);
 
+/* The path of an agent; good until the next call. */
+const char *peer_agent(const char *agent);
+
 /* A word, or descriptors, to the other side and from it. 0, or -1: gone. */
 int peer_put(struct peer *p, uint64_t word);
 int peer_get(struct peer *p, uint64_t *word);
