@@ -72,6 +72,14 @@ echo "== an arena without a name, shared with children"
 echo
 echo "== a temporary arena, its name given to another program"
 "$bin/temp"
+echo
+echo "== an arena that never had a name, given to who connects"
+"$bin/server" 2 &
+peer=$!
+"$bin/client" "the first"
+"$bin/client" "the second"
+wait "$peer"
+peer=
 if [ -n "$(ls -A "$dir")" ]; then
 	echo "demo: left behind:" >&2
 	ls -lA "$dir" >&2

@@ -6,7 +6,7 @@
 #include "api.h"
 
 #define CMEM_PARTS 32u
-#define CMEM_TEXT (CMEM_PARTS * 160u) /* bytes that a text has at most */
+#define CMEM_TEXT ((size_t)CMEM_PARTS * 160) /* bytes, a text has fewer */
 
 /* By what one arena of the set differs from the others. */
 struct cmem_key {

@@ -12,6 +12,7 @@
  * map thp|local|none HEX	the arena that pages come from has that address
  * taken HEX	something else is there
  * locks 0-or-1	whether the first descriptor of TMC_CMEM_INFO has file locks
+ * churn HEX PLAYER	as churn.h says
  * step		tell the parent, and wait for it
  * again	the rest is done by this program, executed anew
  *
@@ -26,6 +27,7 @@
 
 #include <shmem.h>
 
+#include "churn.h"
 #include "peer.h"
 #include "probe.h"
 
@@ -146,6 +148,10 @@ static int obey(const char *cmd, const char *a, const char *b, int *used)
 		return tmc_cmem_get_capacity() && !strcmp(address(a), b);
 	if (!strcmp(cmd, "prepare"))
 		return said(tmc_cmem_prepare_alloc(attribute(a, &alloc)), b);
+	if (!strcmp(cmd, "churn"))
+		return tmc_cmem_get_capacity() &&
+		       churn(address(a), (unsigned int)atoi(b),
+			     (unsigned int)getpid()) == 0;
 	if (!strcmp(cmd, "map"))
 		return map(a, b);
 	return 0;
