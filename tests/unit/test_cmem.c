@@ -91,7 +91,8 @@ static void it_is_set_up_once(void **state)
 	assert_int_equal(tmc_cmem_init(64 * MIB + 1), 0);
 	assert_int_equal(tmc_cmem_get_capacity(), 64 * MIB + page);
 	assert_int_equal(tmc_cmem_close(), 0);
-	assert_true(probe_maps() <= maps + 2); /* what a thread's heap keeps */
+	if (!UNDER_SANITIZER) /* and a thread's heap keeps something */
+		assert_true(probe_maps() <= maps + 2);
 	assert_minus_errno(tmc_cmem_init(SIZE_MAX), ENOMEM);
 	assert_minus_errno(tmc_cmem_init((size_t)1 << 62), ENOMEM);
 	assert_null_errno(tmc_cmem_malloc(1), ENODATA);
