@@ -565,22 +565,26 @@ int tmc_cmem_prepare_alloc(const tmc_alloc_t *alloc)
 
 /* ----- the heap ----- */
 
-/* NULL with errno where there is none. */
-static tmc_mspace the_heap(void)
+/* After exec, or too early: NULL with errno. */
+static __attribute__((noinline)) tmc_mspace first_call(void)
 {
-	tmc_mspace h = atomic_load_explicit(&heap, memory_order_acquire);
 	int err;
+	SHMI_API_BEGIN;
 
-	if (h)
-		return h;
-	{
-		SHMI_API_BEGIN;
-		err = need();
-		SHMI_API_END;
-	}
+	err = need();
+	SHMI_API_END;
 	if (shmi_api_result(err))
 		return NULL;
 	return atomic_load_explicit(&heap, memory_order_acquire);
+}
+
+/* NULL with errno where there is none. */
+static inline tmc_mspace the_heap(void)
+{
+	/* acquire: pairs with set_up() */
+	tmc_mspace h = atomic_load_explicit(&heap, memory_order_acquire);
+
+	return h ? h : first_call();
 }
 
 void *tmc_cmem_malloc(size_t n)
@@ -614,13 +618,14 @@ void *tmc_cmem_memalign(size_t align, size_t n)
 /* A program that was given a pointer may free it as the first thing. */
 void tmc_cmem_free(void *p)
 {
-	int kept = errno;
+	int kept;
 
-	if (p) {
-		the_heap();
-		tmc_mspace_free(p);
+	if (p && !atomic_load_explicit(&heap, memory_order_acquire)) {
+		kept = errno;
+		first_call();
+		errno = kept;
 	}
-	errno = kept;
+	tmc_mspace_free(p);
 }
 
 /* The arena with the heap; NULL with errno. */

@@ -138,6 +138,12 @@ static uintptr_t look(struct shmi_seat *s, uintptr_t addr, size_t *off)
 	uintptr_t handle, start;
 	size_t len;
 
+	/* Nearly always it is another's, and whether these two are of one
+	 * moment does not matter: if not, there is a change under way. */
+	start = atomic_load_explicit(&s->start, memory_order_acquire);
+	len = atomic_load_explicit(&s->len, memory_order_acquire);
+	if (addr - start >= len)
+		return 0;
 	now = atomic_load_explicit(&s->version, memory_order_acquire);
 	do {
 		seen = now;
