@@ -119,6 +119,8 @@ bench-heap: $(SO) deps-bench
 		$(HEAP_WORKERS:%=$(BUILD)/bench-heap/work-%) 2>$(BUILD)/bench-heap.log || \
 		echo 'not all could be built: $(BUILD)/bench-heap.log'
 	$(Q)tests/bench/heap/run.py $(BUILD)/bench-heap
+	$(Q)tests/bench/heap/picture.py $(BUILD)/bench-heap/heap.csv \
+		>$(BUILD)/bench-heap/heap.svg
 $(HEAP_WORKERS:%=$(BUILD)/bench-heap/work-%): $(BUILD)/bench-heap/work-%: \
 		tests/bench/heap/work.c $(SO)
 	@mkdir -p $(@D)

@@ -27,7 +27,7 @@
 
 #include "adapter.h"
 
-#define SLICES 5
+#define SLICES 9
 #define SLICE_NS 20e6
 #define BATCH 1000u /* blocks of batch, and in one array of larson */
 #define TABLES 16u
@@ -68,6 +68,14 @@ static void die(const char *what)
 	atomic_store(&ctl->failed, 1);
 	fprintf(stderr, "%s: %s: %s\n", NAME, what, strerror(errno));
 	_exit(1);
+}
+
+static double clock_ns(clockid_t which)
+{
+	struct timespec t;
+
+	clock_gettime(which, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
 static inline uint64_t next(uint64_t *x)
@@ -256,6 +264,143 @@ static void larson(struct worker *w)
 	w->done += BATCH;
 }
 
+/* ----- what runs once, in a process that has done nothing yet ----- */
+
+/* The first blocks of a heap, written from end to end. The heap is there, and
+ * empty; its making is not counted. */
+static void first(void)
+{
+	enum { N = 10000 };
+	static void *block[N]; /* not the heap's, and its pages are there */
+	const uint16_t *s = sizes[0];
+	double u;
+	unsigned int i;
+
+	memset(block, 1, sizeof(block));
+	u = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	for (i = 0; i < N; i++) {
+		block[i] = take(s[i]);
+		if (!block[i])
+			die("out of memory");
+		memset(block[i], 1, s[i]);
+	}
+	u = clock_ns(CLOCK_THREAD_CPUTIME_ID) - u;
+	printf("cpu %.3f\n", u / N);
+}
+
+/* Memory that the process has of its own, and what the heap's file has. */
+static double footprint(const char *file)
+{
+	char line[128];
+	struct stat st;
+	double kib = 0, bytes;
+	FILE *f = fopen("/proc/self/status", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "RssAnon: %lf", &kib) == 1)
+			break;
+	if (!f)
+		die("/proc/self/status");
+	fclose(f);
+	bytes = kib * 1024;
+	if (*file && stat(file, &st))
+		die(file);
+	if (*file)
+		bytes += (double)st.st_blocks * 512;
+	return bytes;
+}
+
+#define FRAG 100000u /* blocks */
+static struct {
+	void *block[FRAG];
+	uint16_t size[FRAG];
+	double live; /* bytes in blocks */
+} * set;
+
+static void set_take(struct worker *w, uint64_t i)
+{
+	set->size[i] = (uint16_t)small_size(&w->x);
+	set->block[i] = take_marked(set->size[i]);
+	set->live += set->size[i];
+}
+
+static void set_give(uint64_t i)
+{
+	give_marked(set->block[i]);
+	set->live -= set->size[i];
+}
+
+static void set_replace(struct worker *w, uint64_t n, uint64_t times)
+{
+	uint64_t i;
+
+	while (times-- > 0) {
+		i = (next(&w->x) >> 20) % n;
+		set_give(i);
+		set_take(w, i);
+	}
+}
+
+/* Bytes of small pages that @n live blocks lie in; a table of hashes. */
+static double pages_held(uint64_t n)
+{
+	static uint64_t seen[8 * FRAG / 5];
+	const uint64_t room = sizeof(seen) / sizeof(*seen);
+	uint64_t i, page, last, at, pages = 0;
+
+	memset(seen, 0, sizeof(seen));
+	for (i = 0; i < n; i++) {
+		page = (uintptr_t)set->block[i] / 4096;
+		last = ((uintptr_t)set->block[i] + set->size[i] - 1) / 4096;
+		for (; page <= last; page++) {
+			at = page * 0x9e3779b97f4a7c15u % room;
+			while (seen[at] && seen[at] != page)
+				at = (at + 1) % room;
+			pages += !seen[at];
+			seen[at] = page;
+		}
+	}
+	return (double)pages * 4096;
+}
+
+/*
+ * Memory divided by bytes in live blocks: "frag" after replacing at random,
+ * 20 times as many as there are; "cut" after freeing all but a fifth, at
+ * random, and "held", which is as low as cut can be if blocks stay where they
+ * are; "later" after replacing 10 times as many as are left; "trimmed" after
+ * asking the allocator to give back what it can.
+ */
+static void frag(struct worker *w, const char *file)
+{
+	uint64_t n = 0, i;
+	double none;
+
+	set = mmap(NULL, sizeof(*set), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (set == MAP_FAILED)
+		die("no memory");
+	pages_held(0); /* its table's pages are no heap's */
+	none = footprint("");
+	while (n < FRAG)
+		set_take(w, n++);
+	set_replace(w, n, 20 * n);
+	printf("frag %.4f ", (footprint(file) - none) / set->live);
+	while (n > FRAG / 5) {
+		i = (next(&w->x) >> 20) % n--;
+		set_give(i);
+		set->block[i] = set->block[n];
+		set->size[i] = set->size[n];
+	}
+	printf("cut %.4f ", (footprint(file) - none) / set->live);
+	printf("held %.4f ", pages_held(n) / set->live);
+	set_replace(w, n, 10 * n);
+	printf("later %.4f ", (footprint(file) - none) / set->live);
+	heap_trim();
+	printf("trimmed %.4f\n", (footprint(file) - none) / set->live);
+}
+
+/* ----- the workers ----- */
+
 static const struct workload {
 	const char *name;
 	void (*begin)(struct worker *w);
@@ -268,20 +413,10 @@ static const struct workload {
 	{ "larson", larson_begin, larson },
 };
 
-/* ----- the workers ----- */
-
 static const struct workload *load;
 static struct worker workers[2];
 static unsigned int nworkers = 1;
 static clockid_t cpu_of[2];
-
-static double clock_ns(clockid_t which)
-{
-	struct timespec t;
-
-	clock_gettime(which, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static double cpu_used(void)
 {
@@ -330,7 +465,7 @@ static void begin(struct worker *w, unsigned int nr)
 	empty_place = empty_memory + nr * EMPTY_LEN;
 #endif
 	pin(nr);
-	if (load->begin)
+	if (load && load->begin)
 		load->begin(w);
 	atomic_fetch_add(&ctl->there, 1);
 	while (atomic_load(&ctl->there) != (int)nworkers && !over())
@@ -442,6 +577,22 @@ static void two_threads(const char *path)
 	pthread_join(t, NULL);
 }
 
+static void run_once(const char *what, const char *path)
+{
+	struct worker *w = &workers[0];
+	char own[256], file[512];
+
+	nworkers = 1;
+	make_heap(path, 0);
+	begin(w, 0);
+	snprintf(own, sizeof(own), "%s.0", path);
+	heap_file(SHARED ? path : own, file, sizeof(file));
+	if (!strcmp(what, "first"))
+		first();
+	else
+		frag(w, file);
+}
+
 static void make_tables(void)
 {
 	uint64_t x = 2463534242u;
@@ -489,13 +640,15 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	unsigned int i;
+	int once;
 
 	if (argc != 4)
 		return usage();
 	for (i = 0; i < sizeof(workloads) / sizeof(*workloads); i++)
 		if (!strcmp(workloads[i].name, argv[1]))
 			load = &workloads[i];
-	if (!load)
+	once = !strcmp(argv[1], "first") || !strcmp(argv[1], "frag");
+	if (!load && !once)
 		return usage();
 	ctl = mmap(NULL, sizeof(*ctl), PROT_READ | PROT_WRITE,
 		   MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -509,7 +662,9 @@ int main(int argc, char **argv)
 	make_tables();
 	nworkers = argv[2][0] == '2' ? 2 : 1;
 	cpu_of[0] = CLOCK_THREAD_CPUTIME_ID;
-	if (!strcmp(argv[2], "2p")) {
+	if (once) {
+		run_once(argv[1], argv[3]);
+	} else if (!strcmp(argv[2], "2p")) {
 		two_processes(argv[3]);
 	} else if (!strcmp(argv[2], "2t")) {
 		two_threads(argv[3]);
