@@ -37,7 +37,7 @@ TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
 	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
 SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
 AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
-BENCH = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
+BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
 all: $(A) $(SO) $(EXAMPLES)
@@ -101,8 +101,8 @@ check: need-cmocka all $(TESTS) $(AGENTS)
 demo: $(EXAMPLES)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
 
-bench: $(BENCH)
-	$(Q)for b in $(BENCH); do $$b || exit 1; done
+bench: $(BENCHES)
+	$(Q)for b in $(BENCHES); do $$b || exit 1; done
 
 # The heap's benchmark: a worker for each allocator that can be had; of those
 # that replace malloc, LIBS_ come before the C library.
