@@ -48,6 +48,7 @@ help:
 	@echo 'make check      all tests; installs what they need, or says how'
 	@echo 'make bench      speed, as ratios to the bare system calls'
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
+	@echo 'make shim       sqlite3, python3, cc1, redis-server on a heap in an arena'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
 	@echo 'make model fuzz the lock for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
@@ -132,6 +133,14 @@ $(BUILD)/bench-heap/boost.o: tests/bench/heap/boost.cpp
 	@mkdir -p $(@D)
 	$(call say,CXX,$<)$(CXX) -O2 -g $(CPPFLAGS) -c -o $@ $<
 
+# Real programs with all their blocks in an arena.
+$(BUILD)/shim.so: tests/shim/shim.c $(A)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(LIB_CFLAGS) $(LDFLAGS) -shared \
+		-Wl,--exclude-libs,ALL -Wl,-z,defs -o $@ $< $(A) -pthread
+shim: $(BUILD)/shim.so
+	$(Q)tests/support/deps.sh $(DEPS_SHIM)
+	$(Q)tests/shim/run.py $<
+
 asan: SAN = address,undefined
 tsan: SAN = thread
 asan tsan: need-cmocka
@@ -176,6 +185,7 @@ DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs
 DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
 	libboost-dev libpmemobj-dev
+DEPS_SHIM = python3 libpython3.11-testsuite sqlite3 redis-server
 # One by one: what cannot be had is a row less.
 deps-bench:
 	$(Q)for p in $(DEPS_BENCH); do tests/support/deps.sh $$p || :; done
@@ -214,7 +224,7 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all help check demo bench asan tsan clang coverage lint cross soak model fuzz deps \
-	deps-all deps-bench bench-heap need-cmocka install uninstall clean
+	deps-all deps-bench bench-heap shim need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
