@@ -123,12 +123,15 @@ static void nothing(void)
 static void one_of_each(void)
 {
 	static _Atomic int n;
-	static uint64_t m;
 
 	atomic_fetch_add(&n, 1);
+#if defined(__x86_64__)
+	static uint64_t m;
+
 	__asm__ volatile("xchg %%rax, %0" : "+m"(m) : : "rax");
 	__asm__ volatile("xchg %%rax, %%r12\n\txchg %%rax, %%r12\n\tmfence" ::
 				 : "rax", "r12", "memory");
+#endif
 	syscall(SYS_getpid);
 }
 

@@ -82,11 +82,14 @@ TARGETS = [
 def chosen(variable, all_of_them):
     """What the environment picks; pair means pair2p, too."""
     names = os.environ.get(variable, "").replace(",", " ").split()
-    bad = [n for n in names if not any(k.startswith(n) for k in all_of_them)]
+
+    def fits(k, n):
+        return n in (k, all_of_them[k][0])
+    bad = [n for n in names if not any(fits(k, n) for k in all_of_them)]
     if bad:
         sys.exit(f"{variable}: no {bad[0]}; there are {' '.join(all_of_them)}")
     return [k for k in all_of_them
-            if not names or any(k.startswith(n) for n in names)]
+            if not names or any(fits(k, n) for n in names)]
 
 
 def run(name, workload, workers):
@@ -179,7 +182,18 @@ class Results:
                 if self.median(n, column)]
         return (min(have)[1], min(have)[0]) if have else ("", None)
 
+    def least(self, column, against):
+        """The ratio of the least of all rounds."""
+        ours = min(self.rounds["ours", column])
+        if against is None:
+            return ours
+        others = [("ours", against)] if isinstance(against, str) else [
+            (n, column) for n in against]
+        return ours / min(min(self.rounds[o]) for o in others
+                          if o in self.rounds)
+
     def targets(self):
+        print(f"{'ours / the mark':20}{'medians':>9}{'least':>9}{'at most':>9}")
         for column, against, most in TARGETS:
             ours = self.median("ours", column)
             name, mark = self.mark(column, against)
@@ -187,7 +201,8 @@ class Results:
                 continue
             verdict = "ok" if ours / mark <= most else "OVER"
             what = f"{column} / {name}" if name else column
-            print(f"{what:20} {ours / mark:8.2f}  at most {most:.2f}  {verdict}")
+            print(f"{what:20}{ours / mark:9.3f}{self.least(column, against):9.3f}"
+                  f"{most:9.2f}  {verdict}")
         print()
 
     def csv(self, path, about):
