@@ -193,7 +193,7 @@ class Results:
                           if o in self.rounds)
 
     def targets(self):
-        print(f"{'ours / the mark':20}{'medians':>9}{'least':>9}{'at most':>9}")
+        head = f"{'ours / the mark':20}{'medians':>9}{'least':>9}{'at most':>9}\n"
         for column, against, most in TARGETS:
             ours = self.median("ours", column)
             name, mark = self.mark(column, against)
@@ -201,8 +201,9 @@ class Results:
                 continue
             verdict = "ok" if ours / mark <= most else "OVER"
             what = f"{column} / {name}" if name else column
-            print(f"{what:20}{ours / mark:9.3f}{self.least(column, against):9.3f}"
+            print(f"{head}{what:20}{ours / mark:9.3f}{self.least(column, against):9.3f}"
                   f"{most:9.2f}  {verdict}")
+            head = ""
         print()
 
     def csv(self, path, about):
