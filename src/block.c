@@ -2,13 +2,9 @@
 /* block.c - blocks of all sizes, for the heap's users */
 /*
  * What fits is a small block of a span (span.c). Anything else is a run of its
- * own: a head, and the block behind it. While a large block is not yet in its
- * user's hands, or not any more, the head names the thread that is at work;
- * after a death there a sweep frees the run. Large blocks are made present
- * outside of the lock, and their pages go back when they are freed: the run
- * stays in the heap, as a hole.
+ * own (large.c).
  */
-#include "span.h"
+#include "large.h"
 
 #include "os.h"
 
@@ -17,6 +13,11 @@
 
 #define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
 #define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
+
+static bool is_small(const struct heap_run *r)
+{
+	return r->kind < HEAP_CLASSES;
+}
 
 static void *failed(int err)
 {
@@ -47,159 +48,25 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 	return t;
 }
 
-/* ----- large blocks ----- */
-
-/* Bytes from the start of a run's slice to the block, with room for any head. */
-static uint64_t front(uint64_t align)
-{
-	uint64_t head = (HEAP_COLOURS - 1) * HEAP_COLOUR + HEAP_RUN_LEN;
-
-	if (align >= HEAP_SLICE)
-		return HEAP_SLICE;
-	return (head + align - 1) & ~(align - 1);
-}
-
-/* Under the lock. */
-static int find_run(struct shmi_heap *hp, uint32_t n, uint64_t align,
-		    struct heap_at *at)
-{
-	uint64_t room = n + (align > HEAP_SLICE ? align / HEAP_SLICE : 0);
-	int err = shmi_run_find(hp, n, align, at);
-
-	if (err != -ENOMEM)
-		return err;
-	shmi_span_sweep(hp, NULL, 0);
-	err = shmi_run_find(hp, n, align, at);
-	if (err == -ENOMEM)
-		err = shmi_heap_more(hp, room);
-	return err ? err : shmi_run_find(hp, n, align, at);
-}
-
-/* A run, and what of it is yet to be made present. */
-struct part {
-	struct heap_run *r;
-	uint64_t from, to; /* offsets in the run */
-	bool zero;
-};
-
-/* Under the lock. New pages are made present as far as the block goes; the end
- * of a kept run to the last, so that it is whole from then on. */
-static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
-		    uint32_t count, struct part *out)
-{
-	struct shmi_heap *hp = t->hp;
-	struct heap_run *r;
-	struct heap_at at;
-	uint32_t word;
-	int err = find_run(hp, count, align, &at);
-
-	if (err)
-		return err;
-	word = shmi_run_word(hp, at);
-	r = out->r = heap_head(heap_slice(hp, at));
-	out->zero = !(word & HEAP_DIRTY);
-	out->from = out->to = count * HEAP_SLICE; /* nothing */
-	if (!(word & HEAP_KEPT)) {
-		out->from = 0;
-		out->to = front(align) + n;
-		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
-	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
-		out->from -= HEAP_SLICE;
-	}
-	if (err)
-		return err;
-	r->heap = (uintptr_t)hp->h;
-	r->kind = HEAP_LARGE;
-	r->len = n;
-	r->block = heap_slice(hp, at) + front(align);
-	set(r->owner, t->owner); /* not yet the user's */
-	set(r->mark, heap_mark(hp, r));
-	shmi_run_take(hp, at, count, out->to < count * HEAP_SLICE);
-	return 0;
-}
-
-static void *large(struct shmi_thread *t, uint64_t n, uint64_t align,
-		   bool *zero)
-{
-	uint64_t end = front(align) + n;
-	struct part got;
-	int err;
-
-	if (n > HEAP_COUNT * HEAP_SLICE / 2)
-		return failed(-ENOMEM);
-	err = shmi_heap_lock(t->hp);
-	if (err)
-		return failed(err);
-	err = take_run(t, n, align,
-		       (uint32_t)((end + HEAP_SLICE - 1) / HEAP_SLICE), &got);
-	shmi_heap_unlock(t->hp);
-	shmi_thread_refresh(t);
-	if (err)
-		return failed(err);
-	if (got.from < got.to)
-		err = shmi_heap_fill(t->hp, heap_base(got.r) + got.from,
-				     got.to - got.from);
-	if (err) {
-		shmi_run_give(t->hp, got.r, false, false);
-		return failed(err);
-	}
-	*zero = got.zero;
-	set(got.r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)got.r->block;
-}
-
-static void check_large(struct shmi_thread *t, const struct heap_run *r,
-			const void *p)
-{
-	if (r->kind != HEAP_LARGE || r->block != (uintptr_t)p)
-		shmi_heap_die("no block", p, t->h);
-	if (get(r->owner))
-		shmi_heap_die("block freed twice", p, t->h);
-}
-
-static bool is_small(const struct heap_run *r)
-{
-	return r->kind < HEAP_CLASSES;
-}
-
-/* In place: 0, or -ENOMEM. */
-static int resize_large(struct shmi_thread *t, struct heap_run *r, size_t n)
-{
-	uint64_t off = r->block - heap_base(r), old = r->len;
-	uint32_t count;
-	int err;
-
-	if (n > HEAP_COUNT * HEAP_SLICE / 2)
-		return -ENOMEM;
-	count = (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
-	err = shmi_heap_lock(t->hp);
-	if (err)
-		return err;
-	err = shmi_run_resize(t->hp, r, count);
-	shmi_heap_unlock(t->hp);
-	if (!err && n > old)
-		err = shmi_heap_fill(t->hp, r->block + old, n - old);
-	/* Dying before this: the block is as it was, in a run that is longer
-	 * than it needs. */
-	if (!err)
-		r->len = n;
-	return err;
-}
-
 /* ----- for users ----- */
 
 static void *allocate(struct heap_hdr *h, size_t n, bool *zero)
 {
 	struct shmi_thread *t;
+	void *p;
 	int err = 0;
 
 	*zero = false;
 	t = thread_of(h, &err);
 	if (err)
 		return failed(err);
-	if (n <= HEAP_SMALL)
-		return shmi_span_malloc(t, heap_class(n));
-	return large(t, n, 16, zero);
+	if (n > HEAP_SMALL)
+		return shmi_large_malloc(t, n, 16, zero);
+	p = shmi_span_malloc(t, heap_class(n));
+	/* What the thread holds for large blocks may be what is missing. */
+	if (!p && errno == ENOMEM && shmi_large_let_go(t))
+		p = shmi_span_malloc(t, heap_class(n));
+	return p;
 }
 
 void *shmi_heap_malloc(struct heap_hdr *h, size_t n)
@@ -244,7 +111,8 @@ void *shmi_heap_memalign(struct heap_hdr *h, size_t align, size_t n)
 		return failed(-ENOMEM);
 	if (n + align > HEAP_SMALL) {
 		t = thread_of(h, &err);
-		return err ? failed(err) : large(t, n, align, &zero);
+		return err ? failed(err)
+			   : shmi_large_malloc(t, n, align, &zero);
 	}
 	p = (uintptr_t)shmi_heap_malloc(h, n + align - 16);
 	aligned = (p + align - 1) & ~(align - 1);
@@ -262,9 +130,8 @@ void shmi_heap_free(void *p)
 		shmi_span_free(t, r, p);
 		return;
 	}
-	check_large(t, r, p);
-	set(r->owner, t->owner); /* the user's no more; if we die, a sweep's */
-	shmi_run_give(t->hp, r, false, true);
+	shmi_large_check(t, r, p);
+	shmi_large_free(t, r);
 }
 
 static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
@@ -275,7 +142,7 @@ static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
 		start = shmi_span_block(t->hp, r, p);
 		return heap_size[r->kind] - (size_t)((const char *)p - start);
 	}
-	check_large(t, r, p);
+	shmi_large_check(t, r, p);
 	return r->len;
 }
 
@@ -302,7 +169,7 @@ void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
 	have = usable(t, r, p);
 	if (is_small(r) && n <= have && (n >= have / 2 || have <= 128))
 		return p;
-	if (!is_small(r) && n > HEAP_SMALL && !resize_large(t, r, n))
+	if (!is_small(r) && n > HEAP_SMALL && !shmi_large_resize(t, r, n))
 		return p;
 	q = shmi_heap_malloc(h, n);
 	if (!q)
@@ -316,12 +183,18 @@ void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
 
 int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 {
+	struct shmi_thread *t;
 	struct shmi_heap *hp;
-	int err = shmi_heap_get(h, &hp);
+	int err = 0;
 
 	(void)pad;
-	if (!err)
-		err = shmi_heap_lock(hp);
+	t = thread_of(h, &err);
+	if (err)
+		return err;
+	hp = t->hp;
+	shmi_large_let_go(t);
+	shmi_span_let_go(t);
+	err = shmi_heap_lock(hp);
 	if (err)
 		return err;
 	shmi_span_sweep(hp, NULL, 0);
@@ -368,7 +241,7 @@ static int add_used(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	(void)n;
 	if (is_small(r))
 		*(size_t *)sum += shmi_span_used(r);
-	else
+	else if (!get(r->owner))
 		*(size_t *)sum += r->len;
 	return 0;
 }

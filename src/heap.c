@@ -38,13 +38,9 @@
 #define MOST_SLICES ((uint64_t)1024) /* of a chunk that is not asked for */
 #define NOGROW 0x2u		     /* TMC_MSPACE_NOGROW */
 
-_Atomic uint64_t shmi_heap_epoch = 1;
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct shmi_heap *heaps; /* under registry */
-static pthread_mutex_t views_lock = PTHREAD_MUTEX_INITIALIZER; /* innermost */
-static struct shmi_view *views;
-struct heap_known shmi_heap_knows_none[HEAP_KNOWN];
 
 static uint64_t slices(uint64_t bytes)
 {
@@ -350,51 +346,13 @@ static void come_in(struct shmi_heap *hp)
 
 /* ----- fork, and arenas that close ----- */
 
-void shmi_heap_view_add(struct shmi_view *v)
-{
-	pthread_mutex_lock(&views_lock);
-	v->next = views;
-	v->at = &views;
-	if (views)
-		views->at = &v->next;
-	views = v;
-	pthread_mutex_unlock(&views_lock);
-}
-
-void shmi_heap_view_drop(struct shmi_view *v)
-{
-	pthread_mutex_lock(&views_lock);
-	*v->at = v->next;
-	if (v->next)
-		v->next->at = v->at;
-	pthread_mutex_unlock(&views_lock);
-}
-
-/* Every thread looks anew. */
-static void void_views(void)
-{
-	struct shmi_view *v;
-
-	atomic_fetch_add_explicit(&shmi_heap_epoch, 1, memory_order_relaxed);
-	pthread_mutex_lock(&views_lock);
-	for (v = views; v; v = v->next) {
-		atomic_store_explicit(&v->h, SHMI_NO_HEAP,
-				      memory_order_relaxed);
-		atomic_store_explicit(&v->map, shmi_heap_knows_none,
-				      memory_order_relaxed);
-	}
-	pthread_mutex_unlock(&views_lock);
-}
-
 static void before_fork(void)
 {
 	pthread_mutex_lock(&registry);
-	pthread_mutex_lock(&views_lock);
 }
 
 static void after_fork_in_parent(void)
 {
-	pthread_mutex_unlock(&views_lock);
 	pthread_mutex_unlock(&registry);
 }
 
@@ -403,8 +361,7 @@ static void after_fork_in_child(void)
 {
 	struct shmi_heap *hp;
 
-	pthread_mutex_init(&views_lock, NULL);
-	void_views();
+	shmi_view_forked();
 	for (hp = heaps; hp; hp = hp->next) {
 		pthread_mutex_init(&hp->mutex, NULL);
 		hp->life = 0; /* comes in anew */
@@ -415,7 +372,7 @@ static void after_fork_in_child(void)
 /* Under the registry's lock of arena.c, so it takes none of ours. */
 static void arena_closes(void)
 {
-	void_views();
+	shmi_view_void();
 }
 
 static void set_up(void)
@@ -429,7 +386,7 @@ static void drop(struct shmi_heap **at)
 	struct shmi_heap *hp = *at;
 
 	*at = hp->next;
-	void_views();
+	shmi_view_void();
 	pthread_mutex_destroy(&hp->mutex);
 	shmi_os_unmap(hp, sizeof(*hp));
 }

@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "heap_layout.h"
 #include "page.h"
+#include "view.h"
 
 /*
  * A heap as this process knows it; private, one for each heap, kept as long
@@ -96,30 +97,6 @@ void shmi_heap_unlock(struct shmi_heap *hp);
 int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices);
 bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner);
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp);
-/* Moves when a heap may be gone or a process forked; thread.c. */
-extern _Atomic uint64_t shmi_heap_epoch;
-
-/*
- * What a thread has at hand of a heap, and is taken from it when the epoch
- * moves: @h is none then, and @map empty.
- */
-struct heap_known {
-	struct heap_run *run; /* the thread's span in a slice, or NULL */
-	uint32_t kind, magic;
-};
-#define HEAP_KNOWN 4096u /* slices, by number modulo this */
-struct shmi_view {
-	/* relaxed, all of it: who closes an arena or frees a heap while others
-	 * use it is wrong in any order; a fork is ordered by itself */
-	_Atomic(struct heap_hdr *) h; /* SHMI_NO_HEAP: none */
-	_Atomic(struct heap_known *) map;
-	struct shmi_view *next, **at; /* of all threads */
-};
-void shmi_heap_view_add(struct shmi_view *v);
-void shmi_heap_view_drop(struct shmi_view *v);
-extern struct heap_known shmi_heap_knows_none[HEAP_KNOWN];
-/* Not NULL, which is what a failed create returns. */
-#define SHMI_NO_HEAP ((struct heap_hdr *)(void *)shmi_heap_knows_none)
 _Noreturn void shmi_heap_die(const char *what, const void *at, const void *h);
 
 /* ----- run.c: runs of slices; under the lock unless it says not ----- */

@@ -100,8 +100,8 @@ struct heap_run {
 	uint32_t place;		   /* in the owner's private table, a hint */
 	uint8_t pad0[64 - 52];
 	_Atomic uint64_t state; /* span: see below */
-	_Atomic uint32_t
-		ready; /* span: bytes of blocks that have their pages */
+	_Atomic uint32_t ready; /* span: bytes of blocks that have their pages;
+				 * large: slices, if all have, else 0 */
 	_Atomic uint32_t taken; /* span: list on its way from others to the
 				 * owner's; span.c */
 	uint8_t pad1[64 - 16];

@@ -13,8 +13,8 @@
  * lock clears them all, counts what is kept, and forgets the hints
  * (shmi_run_repair).
  *
- * A freed run may keep its pages for the next user (HEAP_KEPT), within a
- * budget; what is above it goes back to the system at once. In a run that is
+ * A freed run of up to 2 MiB may keep its pages for the next user (HEAP_KEPT),
+ * within a budget; anything else goes back to the system at once. In a run that is
  * kept or in use all pages are there, where the heap is populated, but for the
  * last slice's if it says HEAP_PART.
  *
@@ -32,6 +32,7 @@
 #include <errno.h>
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
+#define KEEP_RUN 32u		   /* slices of a run that is kept, at most */
 #define KEEP_LEAST ((uint64_t)256) /* slices that a heap may keep, */
 #define KEEP_PART 32		   /* or this part of it */
 
@@ -144,7 +145,8 @@ static bool may_keep(const struct shmi_heap *hp, uint32_t n)
 {
 	uint64_t most = hp->nslices / KEEP_PART;
 
-	return kept(hp) + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
+	return n <= KEEP_RUN &&
+	       kept(hp) + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
 }
 
 void shmi_run_repair(struct shmi_heap *hp)

@@ -447,13 +447,22 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 	return (char *)span_word(r, offset_of(hp, r, class_of(hp, r), p));
 }
 
-/* A span without a block in use: some stay for the next ones. Its state says
- * first that there is no list, since its pages may go. */
-static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
-		   uint32_t e)
+/* A span without a block in use. Its state says first that there is no list,
+ * since its pages may go. */
+static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
+		    uint32_t e)
 {
 	bool part = get(r->ready) < span_bytes(r, class);
 
+	ring_drop(t, class, e);
+	span_step(r, 0);
+	shmi_run_give(t->hp, r, part, true);
+}
+
+/* The same, but some stay for the next ones. */
+static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
+		   uint32_t e)
+{
 	if (t->own[e].idle)
 		return;
 	if (t->idle < IDLE_LEAST + t->spans / IDLE_PART) {
@@ -461,9 +470,22 @@ static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		t->idle++;
 		return;
 	}
-	ring_drop(t, class, e);
-	span_step(r, 0);
-	shmi_run_give(t->hp, r, part, true);
+	give_up(t, r, class, e);
+}
+
+void shmi_span_let_go(struct shmi_thread *t)
+{
+	uint32_t e;
+
+	for (e = 0; e < t->room; e++) {
+		struct heap_run *r = t->own[e].run;
+
+		if (!r)
+			continue;
+		collect(t->hp, r, class_of(t->hp, r));
+		if (!used_of(span_state(r)))
+			give_up(t, r, r->kind, e);
+	}
 }
 
 void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
@@ -591,6 +613,9 @@ void shmi_span_leave(struct shmi_thread *t)
 
 	if (shmi_heap_lock(t->hp))
 		return;
+	while (t->nheld)
+		shmi_run_free(t->hp, t->held[--t->nheld].run,
+			      HEAP_DIRTY | HEAP_KEPT);
 	for (e = 0; e < t->room; e++) {
 		struct heap_run *r = t->own[e].run;
 

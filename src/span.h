@@ -7,6 +7,8 @@
 #include "heap.h"
 #include "heap_class.h"
 
+#define SPAN_HELD 16u
+
 /*
  * What a thread knows of a heap. Private, found through one thread-local
  * pointer, and void when the epoch has moved (thread.c).
@@ -34,7 +36,13 @@ struct shmi_thread {
 	uint32_t ring[HEAP_CLASSES];  /* entry of cur; NO_ENTRY: none */
 	uint32_t count[HEAP_CLASSES]; /* in the ring */
 	uint32_t spans, idle;	      /* in all rings */
-	struct shmi_thread *next;     /* of the same thread */
+	/* Runs of large blocks that were freed (large.c), oldest first or so. */
+	struct {
+		struct heap_run *run;
+		uint32_t nslices;
+	} held[SPAN_HELD];
+	uint32_t nheld, held_slices;
+	struct shmi_thread *next; /* of the same thread */
 };
 #define SPAN_NO_ENTRY UINT32_MAX
 
@@ -63,8 +71,10 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
 /* Start of the block that @p is in, or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p);
-/* Gives up all spans of @t: to the heap, or as orphans. Takes the lock. */
+/* Gives up all that @t has: to the heap, or as orphans. Takes the lock. */
 void shmi_span_leave(struct shmi_thread *t);
+/* Those without a block in use go back to the heap. */
+void shmi_span_let_go(struct shmi_thread *t);
 /* Under the lock: takes back what the dead had in their hands; spans without a
  * block in use become free runs. Spans of @class go to @t, if it is not NULL:
  * whether any did. */

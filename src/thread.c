@@ -19,9 +19,8 @@
 
 #define FIRST_ROOM 64u
 
-static struct shmi_thread no_heaps = {
-	.view = { .h = SHMI_NO_HEAP, .map = shmi_heap_knows_none }
-};
+static struct shmi_thread no_heaps = { .view = { .h = SHMI_NO_HEAP,
+						 .map = shmi_view_empty } };
 _Thread_local struct shmi_thread *shmi_thread_last = &no_heaps;
 
 static pthread_key_t key;
@@ -33,7 +32,7 @@ static const struct shmi_map_how plain = { .prot = SHMI_PROT_READ |
 
 static void let_go(struct shmi_thread *t)
 {
-	shmi_heap_view_drop(&t->view);
+	shmi_view_drop(&t->view);
 	if (t->map)
 		shmi_os_unmap(t->map, HEAP_KNOWN * sizeof(*t->map));
 	if (t->own)
@@ -156,7 +155,7 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);
-	shmi_heap_view_add(&t->view);
+	shmi_view_add(&t->view);
 	show(t, epoch);
 	*out = t;
 	return 0;

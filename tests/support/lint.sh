@@ -32,8 +32,8 @@ for f in $ours $code; do
 done
 
 # layers, lowest first: a file includes only what stands before it
-layers="os users lock header place companion arena size open page heap run span
-	thread block api"
+layers="os users lock header place companion arena size open page view heap run span
+	thread large block api"
 below=" layout "
 for l in $layers; do
 	below="$below$l "
