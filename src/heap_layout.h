@@ -105,8 +105,8 @@ struct heap_run {
 	_Atomic uint32_t taken; /* span: list on its way from others to the
 				 * owner's; span.c */
 	uint8_t pad1[64 - 16];
-	_Atomic uint64_t others; /* offset of the first block that others have
-				  * freed; pushed by anybody */
+	_Atomic uint64_t others; /* span: blocks that others have freed; see
+				  * below */
 	uint8_t pad2[64 - 8];
 };
 
@@ -123,6 +123,16 @@ struct heap_run {
 #define SPAN_USED_ONE ((uint64_t)1 << 16)
 #define SPAN_FULL ((uint64_t)1 << 31)
 #define SPAN_EVER_SHIFT 32
+
+/*
+ * "others", which anybody pushes a block on; 0: none.
+ *
+ *	bits 0..15   offset of the first
+ *	bits 16..31  how many
+ *	bits 32..47  offset of the last
+ */
+#define OTHERS_ONE ((uint64_t)1 << 16)
+#define OTHERS_LAST_SHIFT 32
 
 #define HEAP_LARGE 63u /* no size class */
 

@@ -33,7 +33,8 @@
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
 #define KEEP_RUN 32u		   /* slices of a run that is kept, at most */
-#define KEEP_LEAST ((uint64_t)256) /* slices that a heap may keep, */
+#define KEEP_LARGE ((uint64_t)256) /* slices that a heap may keep, */
+#define KEEP_SPANS ((uint64_t)16)  /* when a span is to be one of them; */
 #define KEEP_PART 32		   /* or this part of it */
 
 static inline _Atomic uint32_t *table(const struct shmi_heap *hp,
@@ -144,9 +145,9 @@ static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 static bool may_keep(const struct shmi_heap *hp, uint32_t n)
 {
 	uint64_t most = hp->nslices / KEEP_PART;
+	uint64_t least = n == 1 ? KEEP_SPANS : KEEP_LARGE;
 
-	return n <= KEEP_RUN &&
-	       kept(hp) + n <= (most > KEEP_LEAST ? most : KEEP_LEAST);
+	return n <= KEEP_RUN && kept(hp) + n <= (most > least ? most : least);
 }
 
 void shmi_run_repair(struct shmi_heap *hp)

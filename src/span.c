@@ -120,24 +120,30 @@ static void link_to(const struct shmi_heap *hp, struct heap_run *r,
 			      memory_order_relaxed);
 }
 
-/* Owner: the blocks of others become free. Whether there were any. */
-static bool collect(const struct shmi_heap *hp, struct heap_run *r,
-		    uint32_t class)
+/*
+ * Owner: the blocks of others become free. Whether there were any. None of them
+ * is looked at, since they are in other processors' caches: "others" says how
+ * many they are, and which is the last; that one's end is right where our list
+ * is empty.
+ */
+static bool collect(const struct shmi_heap *hp, struct heap_run *r)
 {
-	uint64_t head = get(r->others), state = span_state(r), last;
-	uint32_t n;
+	uint64_t all = get(r->others), state = span_state(r);
+	uint64_t list = state & SPAN_LIST, last;
 
-	if (!head)
+	if (!all)
 		return false;
 	do {
-		set(r->taken, (uint32_t)head);
+		set(r->taken, (uint16_t)all);
 		/* acquire: the words of the blocks in it */
-	} while (!atomic_compare_exchange_weak_explicit(&r->others, &head, 0,
+	} while (!atomic_compare_exchange_weak_explicit(&r->others, &all, 0,
 							memory_order_acq_rel,
 							memory_order_relaxed));
-	walk(hp, r, class, head, 0, &last, &n);
-	link_to(hp, r, last, state & SPAN_LIST);
-	span_step(r, state - (state & SPAN_LIST) + head - n * SPAN_USED_ONE);
+	last = all >> OTHERS_LAST_SHIFT & SPAN_LIST;
+	if (list)
+		link_to(hp, r, last, list);
+	span_step(r, state - list + (all & SPAN_LIST) -
+			     (uint16_t)(all / OTHERS_ONE) * SPAN_USED_ONE);
 	set(r->taken, 0);
 	return true;
 }
@@ -153,7 +159,8 @@ static void finish_collect(const struct shmi_heap *hp, struct heap_run *r,
 	if (!taken)
 		return;
 	/* Is it still others', or at the front of the list? */
-	if (walk(hp, r, class, get(r->others), taken, &last, &n) != taken &&
+	if (walk(hp, r, class, get(r->others) & SPAN_LIST, taken, &last, &n) !=
+		    taken &&
 	    list != taken) {
 		if (list && walk(hp, r, class, taken, list, &last, &n) != list)
 			link_to(hp, r, last, list);
@@ -299,7 +306,7 @@ static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 	struct heap_run *r = o->run;
 	uint64_t state = span_state(r);
 
-	if (state & SPAN_LIST || collect(t->hp, r, class))
+	if (state & SPAN_LIST || collect(t->hp, r))
 		return true;
 	return ever_of(state) < o->bytes &&
 	       (add_new(t, r, class) ||
@@ -433,7 +440,9 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 			  uint32_t class, const void *p)
 {
 	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN;
-	uint32_t in = (uint32_t)at % heap_size[class];
+	uint32_t in = heap_starts_block(class, (uint32_t)at)
+			      ? 0
+			      : (uint32_t)at % heap_size[class];
 
 	if (at >= ever_of(span_state(r)) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
@@ -482,7 +491,7 @@ void shmi_span_let_go(struct shmi_thread *t)
 
 		if (!r)
 			continue;
-		collect(t->hp, r, class_of(t->hp, r));
+		collect(t->hp, r);
 		if (!used_of(span_state(r)))
 			give_up(t, r, r->kind, e);
 	}
@@ -506,16 +515,19 @@ static void push_to_others(struct shmi_thread *t, struct heap_run *r,
 			   uint64_t off)
 {
 	_Atomic uint64_t *w = span_word(r, off);
-	uint64_t key = span_key(t->secret, r), head = get(r->others);
+	uint64_t key = span_key(t->secret, r), all = get(r->others), next;
 
 	if (span_is_offset(get(*w) ^ key))
 		shmi_span_freed_twice(t, w);
-	do
-		atomic_store_explicit(w, key ^ head, memory_order_relaxed);
-	/* release: the word, and what the last user of the block did */
-	while (!atomic_compare_exchange_weak_explicit(&r->others, &head, off,
-						      memory_order_release,
-						      memory_order_relaxed));
+	do {
+		atomic_store_explicit(w, key ^ (all & SPAN_LIST),
+				      memory_order_relaxed);
+		next = all ? (all & ~(uint64_t)UINT16_MAX) + OTHERS_ONE + off
+			   : off << OTHERS_LAST_SHIFT | OTHERS_ONE | off;
+		/* release: the word, and what the block's last user did */
+	} while (!atomic_compare_exchange_weak_explicit(&r->others, &all, next,
+							memory_order_release,
+							memory_order_relaxed));
 }
 
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
@@ -546,7 +558,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
 	span_step(r, (uint64_t)ever << SPAN_EVER_SHIFT | (state & SPAN_LIST) |
 			     (ever / size - n) * SPAN_USED_ONE);
-	collect(hp, r, class);
+	collect(hp, r);
 	return used_of(span_state(r));
 }
 
@@ -622,7 +634,7 @@ void shmi_span_leave(struct shmi_thread *t)
 		if (!r)
 			continue;
 		class = class_of(t->hp, r);
-		collect(t->hp, r, class);
+		collect(t->hp, r);
 		if (used_of(span_state(r))) {
 			set(r->owner, 0);
 			left++;
