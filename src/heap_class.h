@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#define HEAP_SMALL 31760u /* largest small block; two in a span */
+#define HEAP_SMALL 32176u /* largest small block; two in a span */
 /* Blocks end one step of 16 before the slice, so that offsets of their ends fit
  * in 16 bits. */
 #define HEAP_END ((uint32_t)HEAP_SLICE - 16)
@@ -19,8 +19,8 @@
 		X(192), X(224), X(256), X(320), X(384), X(448), X(512),        \
 		X(640), X(768), X(896), X(1024), X(1280), X(1536), X(1792),    \
 		X(2048), X(2560), X(3072), X(3584), X(4096), X(5120), X(6144), \
-		X(7168), X(8192), X(10576), X(12704), X(15872), X(21168),      \
-		X(31760)
+		X(7168), X(8192), X(10720), X(12864), X(16080), X(21456),      \
+		X(32176)
 #define HEAP_AS_IS(size) size
 static const uint16_t heap_size[HEAP_CLASSES] = { HEAP_SIZES(HEAP_AS_IS) };
 

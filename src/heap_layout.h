@@ -31,8 +31,8 @@
 #define HEAP_SLICE ((uint64_t)65536)
 #define HEAP_CHUNKS 512u
 #define HEAP_RUN_LEN 192u /* of struct heap_run; blocks follow */
-#define HEAP_COLOURS 8u
-#define HEAP_COLOUR 256u
+#define HEAP_COLOURS 16u
+#define HEAP_COLOUR 64u
 #define HEAP_CLASSES 37u /* sizes of small blocks; heap_class.h */
 #define HEAP_SCALES 12u	 /* of lengths of free runs: 2^k slices or more */
 

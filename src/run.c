@@ -35,7 +35,7 @@
 #define KEEP_RUN 32u		   /* slices of a run that is kept, at most */
 #define KEEP_LARGE ((uint64_t)256) /* slices that a heap may keep, */
 #define KEEP_SPANS ((uint64_t)16)  /* when a span is to be one of them; */
-#define KEEP_PART 32		   /* or this part of it */
+#define KEEP_PART 64		   /* or this part of it */
 
 static inline _Atomic uint32_t *table(const struct shmi_heap *hp,
 				      uint32_t chunk)
@@ -142,10 +142,10 @@ static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 				      memory_order_relaxed);
 }
 
-static bool may_keep(const struct shmi_heap *hp, uint32_t n)
+static bool may_keep(const struct shmi_heap *hp, uint32_t n, bool large)
 {
 	uint64_t most = hp->nslices / KEEP_PART;
-	uint64_t least = n == 1 ? KEEP_SPANS : KEEP_LARGE;
+	uint64_t least = large ? KEEP_LARGE : KEEP_SPANS;
 
 	return n <= KEEP_RUN && kept(hp) + n <= (most > least ? most : least);
 }
@@ -398,7 +398,8 @@ uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r)
  * The mark goes last: a run in use without one would be damage. If we die in
  * between, a second free of that address is not told from the first.
  */
-void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
+static struct heap_at set_free(struct shmi_heap *hp, struct heap_run *r,
+			       uint32_t flags)
 {
 	struct heap_at at = where(hp, r);
 	uint32_t word = flags | shmi_run_len(hp, r);
@@ -406,33 +407,47 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 	put(hp, at, word);
 	atomic_store_explicit(&r->mark, 0, memory_order_relaxed);
 	count_kept(hp, word, true);
-	settle(hp, at);
+	return at;
+}
+
+void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
+{
+	settle(hp, set_free(hp, r, flags));
 }
 
 /*
- * Takes the lock. Above the budget the pages go back outside of it, all but the
- * head's, which says whose the run is: ours, so that a sweep frees it if we die.
+ * Takes the lock. Pages that do not stay go back outside of it, all but those
+ * of the first slice, where the head says whose the run is: ours, so that a
+ * sweep frees it if we die. The first slice's go when the run is free.
  */
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep)
 {
 	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, n;
+	struct heap_at at;
+	bool zero = true;
 
 	if (shmi_heap_lock(hp))
 		return;
 	n = shmi_run_len(hp, r);
 	if (part || get(hp, where(hp, r)) & HEAP_PART)
 		flags |= HEAP_PART;
-	if (!keep || !may_keep(hp, n)) {
+	if (keep && may_keep(hp, n, r->kind == HEAP_LARGE)) {
+		shmi_run_free(hp, r, flags);
 		shmi_heap_unlock(hp);
-		shmi_heap_punch(hp, (uintptr_t)(r + 1),
-				heap_base(r) + n * HEAP_SLICE -
-					(uintptr_t)(r + 1));
+		return;
+	}
+	if (n > 1) {
+		shmi_heap_unlock(hp);
+		zero = !shmi_heap_punch(hp, heap_base(r) + HEAP_SLICE,
+					(n - 1) * HEAP_SLICE);
 		if (shmi_heap_lock(hp))
 			return;
-		flags = HEAP_DIRTY;
 	}
-	shmi_run_free(hp, r, flags);
+	at = set_free(hp, r, HEAP_DIRTY);
+	if (!shmi_heap_punch(hp, heap_slice(hp, at), HEAP_SLICE) && zero)
+		put(hp, at, n);
+	settle(hp, at);
 	shmi_heap_unlock(hp);
 }
 
@@ -445,7 +460,7 @@ static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 
 	put(hp, rest, HEAP_DIRTY | len);
 	put(hp, at, HEAP_USED | n);
-	if (!may_keep(hp, len))
+	if (!may_keep(hp, len, true))
 		flags = shmi_heap_punch(hp, heap_slice(hp, rest),
 					len * HEAP_SLICE)
 				? HEAP_DIRTY

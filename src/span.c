@@ -40,8 +40,8 @@
 #define LOOK 8		 /* spans that a search looks at */
 #define FILL_BYTES 16384 /* made present at a time in a small heap; */
 #define FILL_LARGE 64	 /* from this many slices on, a span at once */
-#define IDLE_LEAST 16	 /* empty spans that a thread keeps, */
-#define IDLE_PART 8	 /* and one for so many of its spans */
+#define IDLE_LEAST 12	 /* empty spans that a thread keeps, */
+#define IDLE_PART 16	 /* and one for so many of its spans */
 #define LINK_BYTES 4096	 /* of new blocks that are linked at a time */
 
 struct heap_run shmi_span_none; /* a span without blocks */
@@ -468,18 +468,40 @@ static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 	shmi_run_give(t->hp, r, part, true);
 }
 
+static uint32_t most_idle(const struct shmi_thread *t)
+{
+	return IDLE_LEAST + (t->spans - t->idle) / IDLE_PART;
+}
+
+/* One that is kept, among the next few entries: there are too many of them. */
+static void give_up_idle(struct shmi_thread *t)
+{
+	uint32_t i, e;
+
+	for (i = 0; i < LOOK; i++) {
+		e = t->hand++ % t->room;
+		if (t->own[e].run && t->own[e].idle) {
+			give_up(t, t->own[e].run,
+				class_of(t->hp, t->own[e].run), e);
+			return;
+		}
+	}
+}
+
 /* The same, but some stay for the next ones. */
 static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		   uint32_t e)
 {
 	if (t->own[e].idle)
 		return;
-	if (t->idle < IDLE_LEAST + t->spans / IDLE_PART) {
+	if (t->idle < most_idle(t)) {
 		t->own[e].idle = true;
 		t->idle++;
 		return;
 	}
 	give_up(t, r, class, e);
+	if (t->idle > most_idle(t))
+		give_up_idle(t);
 }
 
 void shmi_span_let_go(struct shmi_thread *t)

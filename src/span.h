@@ -36,6 +36,7 @@ struct shmi_thread {
 	uint32_t ring[HEAP_CLASSES];  /* entry of cur; NO_ENTRY: none */
 	uint32_t count[HEAP_CLASSES]; /* in the ring */
 	uint32_t spans, idle;	      /* in all rings */
+	uint32_t hand;		      /* entry where the next look begins */
 	/* Runs of large blocks that were freed (large.c), oldest first or so. */
 	struct {
 		struct heap_run *run;

@@ -561,7 +561,7 @@ static uint64_t *head_of(const void *p)
 {
 	uintptr_t slice = (uintptr_t)p & ~(uintptr_t)0xffff;
 
-	return (uint64_t *)(slice + slice / 0x10000 % 8 * 256);
+	return (uint64_t *)(slice + slice / 0x10000 % 16 * 64);
 }
 
 static void a_damaged_heap_is_euclean(void **state)
