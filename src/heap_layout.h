@@ -115,12 +115,14 @@ struct heap_run {
  * one store and a death finds it done or not:
  *
  *	bits 0..15   offset of the first free block in the slice; 0: none
- *	bits 16..30  blocks not free, as far as the owner knows
+ *	bits 16..29  blocks not free, as far as the owner knows
+ *	bit 30       the owner takes blocks from here now
  *	bit 31       the owner found nothing here, and wants to hear of a free
  *	bits 32..47  bytes of blocks that were ever used; behind are new ones
  */
 #define SPAN_LIST 0xfff0u
 #define SPAN_USED_ONE ((uint64_t)1 << 16)
+#define SPAN_CURRENT ((uint64_t)1 << 30)
 #define SPAN_FULL ((uint64_t)1 << 31)
 #define SPAN_EVER_SHIFT 32
 

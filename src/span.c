@@ -76,7 +76,7 @@ static uint32_t ever_of(uint64_t state)
 
 static uint32_t used_of(uint64_t state)
 {
-	return (uint16_t)(state / SPAN_USED_ONE) & 0x7fff;
+	return (uint16_t)(state / SPAN_USED_ONE) & 0x3fff;
 }
 
 uint32_t shmi_span_used(const struct heap_run *r)
@@ -177,6 +177,21 @@ static struct heap_known *known(const struct shmi_thread *t,
 	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
 }
 
+/* Entry @e, or none, is the one that blocks come from. */
+static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
+{
+	struct heap_run *old = t->cur[class], *r = &shmi_span_none;
+
+	if (old != r)
+		span_step(old, span_state(old) & ~SPAN_CURRENT);
+	if (e != SPAN_NO_ENTRY) {
+		r = t->own[e].run;
+		span_step(r, (span_state(r) & ~SPAN_FULL) | SPAN_CURRENT);
+	}
+	t->ring[class] = e;
+	t->cur[class] = r;
+}
+
 static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 {
 	uint32_t e = t->spare, at = t->ring[class];
@@ -194,11 +209,10 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 		t->own[t->own[e].next].prev = e;
 		t->own[at].next = e;
 	}
-	t->ring[class] = e;
 	t->count[class]++;
 	t->spans++;
-	t->cur[class] = r;
 	r->place = e;
+	make_current(t, class, e);
 }
 
 static void ring_out(struct shmi_thread *t, uint32_t e)
@@ -212,6 +226,8 @@ static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	struct heap_known *k = known(t, t->own[e].run);
 	uint32_t next = t->own[e].next;
 
+	if (t->ring[class] == e)
+		make_current(t, class, next == e ? SPAN_NO_ENTRY : next);
 	ring_out(t, e);
 	if (k->run == t->own[e].run)
 		k->run = NULL;
@@ -221,10 +237,6 @@ static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	t->count[class]--;
 	t->spans--;
 	t->idle -= t->own[e].idle;
-	if (t->ring[class] == e) {
-		t->ring[class] = next == e ? SPAN_NO_ENTRY : next;
-		t->cur[class] = next == e ? &shmi_span_none : t->own[next].run;
-	}
 }
 
 /* The span's entry; its hint is in shared memory. */
@@ -324,18 +336,13 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 		if (has_block(t, o, class)) {
 			t->idle -= o->idle;
 			o->idle = false;
-			span_step(o->run, span_state(o->run) & ~SPAN_FULL);
-			t->ring[class] = e;
-			t->cur[class] = o->run;
+			make_current(t, class, e);
 			return true;
 		}
 		span_step(o->run, span_state(o->run) | SPAN_FULL);
 		e = o->next;
 	}
-	if (e != SPAN_NO_ENTRY) {
-		t->ring[class] = e;
-		t->cur[class] = t->own[e].run;
-	}
+	make_current(t, class, e);
 	return false;
 }
 

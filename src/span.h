@@ -181,10 +181,9 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
 	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
 	span_step(r, state);
-	/* FULL, or no block is in use. */
+	/* FULL, or no block is in use; not CURRENT. */
 	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
-		if (r != t->cur[kind])
-			shmi_span_emptied(t, r, kind);
+		shmi_span_emptied(t, r, kind);
 }
 
 /* A small block of a span of ours; @slowly: any other, and NULL. */
