@@ -87,9 +87,10 @@ static struct step_check check_of(struct job *j, const char *path)
 
 /*
  * Makes the arena and tells so. Then each word asks for something: CHECK, a
- * look at it; GROW, a page, given back at once.
+ * look at it; GROW, a page, given back at once; LOCK, a call that needs the
+ * lock and changes nothing.
  */
-enum { CHECK, GROW };
+enum { CHECK, GROW, LOCK };
 
 static int grow_a_page(const struct spot *s, tmc_shmem_t *shm)
 {
@@ -103,6 +104,25 @@ static int grow_a_page(const struct spot *s, tmc_shmem_t *shm)
 	PEER_CHECK(tmc_shmem_shrink(shm, at - (char *)tmc_shmem_address(shm),
 				    s->page) == 0);
 	return 0;
+}
+
+/* Two pages are never all that there are here. */
+static int take_lock(const struct spot *s, tmc_shmem_t *shm)
+{
+	PEER_CHECK(tmc_shmem_shrink(shm, 0, 2 * s->page) == -1);
+	PEER_CHECK(errno == EINVAL);
+	return 0;
+}
+
+static int obey(struct job *j, tmc_shmem_t *shm, uint64_t order)
+{
+	struct step_check k = check_of(j, j->s.path);
+
+	if (order == GROW)
+		return grow_a_page(&j->s, shm);
+	if (order == LOCK)
+		return take_lock(&j->s, shm);
+	return step_check_open(&k, shm);
 }
 
 static int bystander(struct peer *self, void *arg)
@@ -126,8 +146,7 @@ static int bystander(struct peer *self, void *arg)
 		if (opens)
 			shm = tmc_shmem_open(j->s.path);
 		PEER_CHECK(shm);
-		rc = order == GROW ? grow_a_page(&j->s, shm)
-				   : step_check_open(&k, shm);
+		rc = obey(j, shm, order);
 		if (opens)
 			tmc_shmem_close(shm);
 		PEER_CHECK(peer_put(self, (uint64_t)rc) == 0);
@@ -310,8 +329,13 @@ static int begin(struct job *j, struct peer *b, struct peer *v)
 		j->stepped = step_into_fork(v->pid);
 	if (j->stepped < 0)
 		return 1;
+	/*
+	 * The victim goes on: a grow that prefaults outside the lock takes it
+	 * again, and may add its pages between a grow of the waiter's and the
+	 * shrink that is to undo it.
+	 */
 	return j->hold &&
-	       (step_to(v->pid, &j->head, j->hold) || peer_put(b, GROW) ||
+	       (step_to(v->pid, &j->head, j->hold) || peer_put(b, LOCK) ||
 		step_wait_blocked(b->pid, b->fd) <= 0);
 }
 

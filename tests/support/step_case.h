@@ -28,7 +28,8 @@ enum step_way {
 	STEP_WAITED,  /* the same, in the middle of a grow of its own when the
 		      * victim dies: waiting where that needs the lock. Of a
 		      * create: another one creates the same before that. */
-	STEP_LEAVING, /* the same, and it waits already when the steps begin,
+	STEP_LEAVING, /* the same, in a call that changes nothing, and it waits
+		       * already when the steps begin,
 		       * with the victim in the lock: its release has somebody
 		       * to wake */
 	STEP_COPIED,  /* nobody; the file is also copied before the kill */
