@@ -73,9 +73,10 @@ struct layout_hdr {
 				 * a shrink */
 	_Atomic uint64_t ahead;	 /* lock; 0, or the length to which the file was
 				 * extended beyond size by grows that populate
-				 * outside the lock; size.c */
+				 * outside the lock, or 1 for one that was cut;
+				 * size.c */
 	_Atomic uint64_t epoch;	 /* lock; counts the times that pages beyond
-				 * size were thrown away under such grows */
+				 * size were thrown away */
 	_Atomic uint64_t root;	 /* the application's; any value */
 	_Atomic uint64_t deaths; /* lock; counts the owners that died in it, so
 				  * that heaps see that there was one */

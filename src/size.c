@@ -30,11 +30,21 @@
  * Who throws away pages beyond size (shrink, repair) moves epoch, and the
  * grows outside begin anew; after ROUNDS of that, or of others taking what was
  * made present, they populate inside the lock. A grow that fails leaves its
- *pages to others that are under way, and cuts the file if it is the last.
+ * pages to others that are under way. Who finds nobody under way cuts the file
+ * to size: the last to end, and the next grow after a death.
  *
- * Death outside the lock: ahead is above size, and the file lock GROWING
- * (users.h) tells that nobody is under way; the next grow or shrink cuts the
- * file to size. Death inside: repair. Both move epoch.
+ * While anybody is under way ahead is not 0 (CUT where nothing is left of it),
+ * since one that populates when the file is cut may put a piece beyond the
+ * file's end, which nobody would ever give back.
+ *
+ * Who is under way is told by the file lock GROWING (users.h). Guests share
+ * theirs with their host, so that these two do not see each other, and one
+ * that ends hides the other. So GROWING decides only when to tidy up. What
+ * keeps pages and size together is epoch, and this, under the lock: for each
+ * grow that is outside in the present epoch, what it makes present ends below
+ * ahead or size. Therefore every cut below that moves epoch.
+ *
+ * tests/model/grow.pml is this for spin.
  *
  * The owner of the lock is trusted no further than anybody who can write the
  * file: size is checked at each use, and what comes out of a sum of ahead is
@@ -56,6 +66,7 @@
 #define PIECE ((uint64_t)4 << 20)
 #define ROUNDS 8
 #define TOUCH_PAGES 4
+#define CUT 1 /* as ahead, which else is a multiple of the page size */
 
 static uint64_t file_len(const struct shmi_arena *a, uint64_t size)
 {
@@ -111,20 +122,24 @@ static uint64_t read_epoch(const struct shmi_arena *a)
 	return atomic_load_explicit(&a->lock.h->epoch, memory_order_relaxed);
 }
 
+static bool under_way(const struct shmi_arena *a)
+{
+	return a->populating || shmi_users_others_growing(a->fd);
+}
+
 /*
  * Throws away what the file has beyond @size. epoch first: if we die in
- * between, those under way begin anew for nothing.
+ * between, those under way begin anew for nothing. @settle: nobody is.
  */
-static int cut(struct shmi_arena *a, uint64_t size)
+static int cut(struct shmi_arena *a, uint64_t size, bool settle)
 {
+	uint64_t ahead = !settle && read_ahead(a) && under_way(a) ? CUT : 0;
 	int err;
 
-	if (read_ahead(a))
-		atomic_fetch_add_explicit(&a->lock.h->epoch, 1,
-					  memory_order_relaxed);
+	atomic_fetch_add_explicit(&a->lock.h->epoch, 1, memory_order_relaxed);
 	err = shmi_os_cut(shmi_arena_data_fd(a), file_len(a, size));
 	if (!err)
-		set_ahead(a, 0);
+		set_ahead(a, ahead);
 	return err;
 }
 
@@ -143,13 +158,15 @@ int shmi_size_repair(struct shmi_arena *a)
 	err = read_size(a, &size);
 	if (err)
 		return err;
-	if (size > there) {
-		size = there;
-		set_size(a, size);
-	}
-	if (st.len == file_len(a, size) && !read_ahead(a))
+	if (size > there)
+		set_size(a, size = there);
+	else if (st.len == file_len(a, size) && !read_ahead(a))
 		return 0;
-	return cut(a, size);
+	/* Cut at rest to less than the data's offset. */
+	if (st.len < file_len(a, size))
+		err = shmi_os_extend(shmi_arena_data_fd(a), file_len(a, size),
+				     shmi_os_file_limit());
+	return err ? err : cut(a, size, false);
 }
 
 int shmi_size_lock(struct shmi_arena *a)
@@ -171,27 +188,16 @@ void shmi_size_unlock(struct shmi_arena *a)
 	shmi_lock_release(&a->lock);
 }
 
-/*
- * Under the lock: forgets ahead when nobody is under way any more. If we die
- * here, the next one does the same.
- */
+/* Under the lock. If we die here, the next one does the same. */
 static int settle_ahead(struct shmi_arena *a, uint64_t size)
 {
-	uint64_t ahead = read_ahead(a);
-
-	if (!ahead || a->populating || shmi_users_others_growing(a->fd))
-		return 0;
-	if (ahead <= size) {
-		set_ahead(a, 0);
-		return 0;
-	}
-	return cut(a, size);
+	return read_ahead(a) && !under_way(a) ? cut(a, size, true) : 0;
 }
 
 /* Length that the file has, under the lock. */
 static uint64_t extent(const struct shmi_arena *a, uint64_t size)
 {
-	uint64_t ahead = read_ahead(a);
+	uint64_t ahead = read_ahead(a) & ~(a->c.pagesize - 1);
 
 	return ahead > size ? ahead : size;
 }
@@ -332,23 +338,24 @@ struct big {
 	uint64_t limit;	     /* RLIMIT_FSIZE */
 	uint64_t epoch;	     /* when [from, done) was begun */
 	uint64_t from, done; /* present and mapped here, in that epoch */
-	unsigned int restarts, rounds;
+	unsigned int rounds;
 };
 
 /* Under the lock: the file is long enough for [size, size + bytes). */
 static int big_extend(struct shmi_arena *a, struct big *b, uint64_t size)
 {
-	uint64_t to = size + b->bytes, len = extent(a, size);
+	uint64_t to = size + b->bytes, ahead = read_ahead(a);
+	uint64_t len = extent(a, size);
 	int err;
 
 	/* Either order: if we die here it is inside the lock. */
-	if (to > read_ahead(a))
+	if (to > ahead)
 		set_ahead(a, to);
 	if (to <= len)
 		return 0;
 	err = shmi_os_extend(shmi_arena_data_fd(a), file_len(a, to), b->limit);
 	if (err)
-		set_ahead(a, len > size ? len : 0);
+		set_ahead(a, ahead);
 	return err;
 }
 
@@ -373,19 +380,15 @@ static int big_begin(struct shmi_arena *a, struct big *b)
 	return err;
 }
 
-/*
- * Under the lock. After a restart pages of ours may be there beyond the file's
- * end, since the cut came between a look at epoch and an allocation.
- */
-static void big_end(struct shmi_arena *a, const struct big *b)
+/* Under the lock. */
+static void big_end(struct shmi_arena *a)
 {
-	uint64_t size = shmi_size_now(a);
+	uint64_t size;
 
 	if (!--a->populating)
 		shmi_users_growing(a->fd, false);
-	settle_ahead(a, size);
-	if (b->restarts && !read_ahead(a))
-		shmi_os_cut(shmi_arena_data_fd(a), file_len(a, size));
+	if (!read_size(a, &size))
+		settle_ahead(a, size);
 }
 
 /*
@@ -407,7 +410,6 @@ static int big_publish(struct shmi_arena *a, struct big *b, int err,
 	to = size + b->bytes;
 	if (read_epoch(a) != b->epoch) {
 		/* Pages are gone; what the populating said means nothing. */
-		b->restarts++;
 		b->epoch = read_epoch(a);
 		b->from = b->done = size;
 		err = 0;
@@ -457,7 +459,7 @@ static int grow_outside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		}
 		err = big_publish(a, &b, err, off);
 		if (err != -EAGAIN)
-			big_end(a, &b);
+			big_end(a);
 		else if (b.done > b.from)
 			b.from = shmi_size_now(a);
 		shmi_size_unlock(a);
@@ -488,8 +490,9 @@ void shmi_size_unstage(struct shmi_arena *a)
 {
 	uint64_t size;
 
+	/* Not undo(): what was written there must go. */
 	if (!read_size(a, &size))
-		undo(a, size);
+		cut(a, size, false);
 }
 
 int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes)
@@ -537,7 +540,7 @@ int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 		err = -EINVAL;
 	if (!err) {
 		set_size(a, off);
-		err = cut(a, off);
+		err = cut(a, off, false);
 		if (err)
 			set_size(a, size);
 	}

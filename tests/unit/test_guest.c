@@ -5,18 +5,23 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <tmc/shmem.h>
 
 #include "kernel.h"
+#include "layout.h"
 #include "peer.h"
+#include "step.h"
 
 #define NOBODY 65534
 #define GUESTS 256 /* LAYOUT_GUESTS */
 #define ROUNDS 300
 #define KILLS 60
+#define BIG (5 * MIB) /* two pieces, populated outside the lock */
 
 static size_t page;
 
@@ -226,6 +231,83 @@ static void guests_beyond_the_number_are_told_eusers(void **state)
 	tmc_shmem_close(shm);
 }
 
+static int grow_big(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	uint64_t word;
+	char *p;
+
+	(void)arg;
+	kernel_without_reopen();
+	shm = receive(self);
+	PEER_CHECK(shm);
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &word));
+	p = tmc_shmem_grow(shm, BIG);
+	PEER_CHECK(p);
+	p[0] = p[BIG - 1] = 1; /* or SIGBUS */
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* Not the host's relative: takes so much that nothing is ahead any more. */
+static int grow_lazily(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	tmc_alloc_t lazy;
+	uint64_t word;
+
+	(void)arg;
+	PEER_CHECK(peer_get(self, &word) == 0);
+	shm = tmc_shmem_open(box_path("cut"));
+	PEER_CHECK(shm);
+	lazy = *tmc_shmem_alloc(shm);
+	PEER_CHECK(tmc_alloc_map(tmc_alloc_clear_populate(&lazy), BIG));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The host does not see that its guest is growing: same description. */
+static void a_guest_that_grows_feels_what_its_host_cuts(void **state)
+{
+	const char *why = UNDER_SANITIZER ? "a sanitizer calls madvise, too"
+					  : step_impossible_by_call();
+	struct peer guest, other;
+	tmc_shmem_t *shm;
+	struct stat st;
+	uint64_t word;
+	size_t size;
+
+	(void)state;
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+	assert_int_equal(peer_fork(&guest, grow_big, NULL), 0);
+	assert_int_equal(peer_fork(&other, grow_lazily, NULL), 0);
+	shm = create("cut");
+	assert_non_null(shm);
+	assert_int_equal(peer_put_fd(&guest, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_get(&guest, &word), 0);
+	assert_int_equal(step_seize(guest.pid), 0);
+	assert_int_equal(peer_put(&guest, 0), 0);
+	/* All its pages are there, and it does not have the lock yet. */
+	assert_int_equal(step_to_syscall(guest.pid, SYS_madvise), 0);
+	assert_int_equal(step_past_syscall(guest.pid), 0);
+	assert_int_equal(step_to_syscall(guest.pid, SYS_madvise), 0);
+	assert_int_equal(step_past_syscall(guest.pid), 0);
+	assert_int_equal(peer_put(&other, 0), 0);
+	assert_int_equal(peer_end(&other), 0);
+	assert_non_null(tmc_shmem_grow(shm, page));
+	assert_int_equal(tmc_shmem_shrink(shm, 0, BIG + page), 0);
+	step_let_go(guest.pid);
+	assert_int_equal(peer_end(&guest), 0);
+	size = tmc_shmem_current_size(shm);
+	assert_int_equal(size, BIG);
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &st), 0);
+	assert_int_equal(st.st_size, LAYOUT_DATA_OFF + size);
+	tmc_shmem_close(shm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +315,7 @@ int main(void)
 		cmocka_unit_test(guests_and_their_host_share_the_lock),
 		cmocka_unit_test(a_killed_guest_stops_nobody),
 		cmocka_unit_test(guests_beyond_the_number_are_told_eusers),
+		cmocka_unit_test(a_guest_that_grows_feels_what_its_host_cuts),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);
