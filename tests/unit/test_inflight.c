@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 
 #include "peer.h"
 #include "probe.h"
+#include "step.h"
 
 #define LONG (512 * MIB)
 #define MAX (2 * GIB)
@@ -228,6 +230,41 @@ static void the_maximum_holds_for_a_grow_under_way(void **state)
 	end(&f);
 }
 
+/* It was about to allocate when a shrink cut the file: beyond the end, then. */
+static void a_killed_grow_leaves_nothing_beyond_the_end(void **state)
+{
+	const char *why = step_impossible_by_call(), *path = box_path("end");
+	tmc_shmem_t *shm;
+	struct stat before, after;
+	struct peer peer;
+	uint64_t word;
+
+	(void)state;
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+	shm = tmc_shmem_create(path, NULL, NULL, MAX);
+	assert_non_null(shm);
+	assert_non_null(tmc_shmem_grow(shm, page));
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &before), 0);
+	assert_non_null(tmc_shmem_grow(shm, page));
+	assert_int_equal(peer_fork(&peer, grow_long, (char *)path), 0);
+	assert_int_equal(peer_get(&peer, &word), 0);
+	assert_int_equal(step_seize(peer.pid), 0);
+	assert_int_equal(peer_put(&peer, 0), 0);
+	assert_int_equal(step_to_syscall(peer.pid, SYS_fallocate), 0);
+	assert_int_equal(tmc_shmem_shrink(shm, (off_t)page, page), 0);
+	assert_int_equal(step_past_syscall(peer.pid), 0);
+	peer_kill(&peer);
+	use(tmc_shmem_grow(shm, page), page);
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &after), 0);
+	assert_int_equal((size_t)(after.st_blocks - before.st_blocks) * 512,
+			 page);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +273,7 @@ int main(void)
 		cmocka_unit_test(a_grow_killed_after_others_grew_loses_nothing),
 		cmocka_unit_test(a_shrink_under_a_stopped_grow_is_felt_by_it),
 		cmocka_unit_test(the_maximum_holds_for_a_grow_under_way),
+		cmocka_unit_test(a_killed_grow_leaves_nothing_beyond_the_end),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);

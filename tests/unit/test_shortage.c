@@ -12,6 +12,7 @@
 
 #include <tmc/shmem.h>
 
+#include "layout.h"
 #include "list.h"
 #include "peer.h"
 #include "probe.h"
@@ -260,6 +261,37 @@ static void create_beyond_the_file_size_limit_is_enomem(void **state)
 {
 	(void)state;
 	assert_int_equal(peer_run(create_beyond_file_limit, NULL), 0);
+}
+
+static int open_beyond_file_limit(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+
+	(void)self;
+	limit(RLIMIT_FSIZE, MIB);
+	PEER_CHECK(!tmc_shmem_open(arg) && errno == ENOMEM);
+	limit(RLIMIT_FSIZE, 3 * MIB);
+	shm = tmc_shmem_open(arg);
+	PEER_CHECK(shm && tmc_shmem_current_size(shm) == 0);
+	PEER_CHECK(tmc_shmem_grow(shm, page));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The repair of a file that was cut makes it longer. */
+static void a_repair_beyond_the_file_size_limit_is_enomem(void **state)
+{
+	const char *path = box_path("a");
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, 64 * MIB);
+
+	(void)state;
+	assert_non_null(shm);
+	assert_non_null(tmc_shmem_grow(shm, page));
+	tmc_shmem_close(shm);
+	assert_int_equal(truncate(path, LAYOUT_HDR_LEN), 0);
+	assert_int_equal(
+		peer_run(open_beyond_file_limit, (void *)(uintptr_t)path), 0);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
 static int create_beyond_address_space(struct peer *self, void *arg)
@@ -549,6 +581,7 @@ int main(void)
 		cmocka_unit_test(a_full_btrfs_is_enomem),
 		cmocka_unit_test(the_file_size_limit_is_enomem_and_no_signal),
 		cmocka_unit_test(create_beyond_the_file_size_limit_is_enomem),
+		cmocka_unit_test(a_repair_beyond_the_file_size_limit_is_enomem),
 		cmocka_unit_test(the_address_space_limit_is_enomem),
 		cmocka_unit_test(running_out_of_descriptors_is_emfile),
 		cmocka_unit_test_teardown(a_full_hugetlbfs_is_enomem, end_pool),
