@@ -27,7 +27,9 @@
  * - Only the first in line sleeps on a futex, the others sleep in the kernel's
  *   queue for the QUEUE range. So it does not matter that the kernel wakes
  *   only one waiter, who may be dying too: when it dies the range goes to the
- *   next, and that one looks at the words before it sleeps.
+ *   next, and that one looks at the words before it sleeps. Where QUEUE does
+ *   not keep them apart (users.h), release wakes all, and so does who takes
+ *   the lock from a dead owner.
  * - The mark can be missing: the kernel's out-of-memory killer may take the
  *   thread's memory, where the announcement is, before it looks there. Then
  *   the slot's file lock, free because the process is gone, is the witness;
@@ -44,9 +46,7 @@
  *   a new mutex; what its parent's threads were doing remains the parent's.
  * - At rest the words mean nothing: who opens an arena that nobody has open
  *   voids them, see users.h.
- * - Guests (users.h) share the QUEUE among themselves, so several may sleep on
- *   one word; release wakes all, and one look a second covers the rest. They
- *   go by the kernel's mark alone.
+ * - Guests (users.h) go by the kernel's mark alone.
  *
  * Dropped: glibc's robust mutexes, which keep list pointers in the shared page
  * and are fooled by equal ids in two PID namespaces; file locks alone, which
@@ -179,6 +179,16 @@ static int wait_for_owner(struct shmi_lock *l, uint64_t seen)
 }
 
 /*
+ * The kernel wakes one of those who wait at a dead owner's word, us perhaps.
+ * There may be more, though QUEUE keeps them apart: see users.h.
+ */
+static void leave_none_asleep(struct shmi_lock *l, uint32_t slot)
+{
+	if (slot < LAYOUT_SLOTS)
+		shmi_os_futex_wake(&l->h->slot[slot]);
+}
+
+/*
  * A guest's slot that died in the lock is free again once the lock has been
  * taken from it: nobody else has a reason to look at its word.
  */
@@ -209,7 +219,8 @@ static int take_slowly(struct shmi_lock *l)
 		}
 		relax();
 	}
-	/* Without the queue (out of lock records) only its fairness is gone. */
+	/* Without the queue only its fairness is gone: out of lock records, or
+	 * EDEADLK, as the kernel takes what two threads do for one's doing. */
 	queued = !shmi_users_queue(l->fd);
 	for (;;) {
 		bool dead = false;
@@ -226,6 +237,7 @@ static int take_slowly(struct shmi_lock *l)
 	if (!owner_of(seen))
 		return 0;
 	count_death(l->h);
+	leave_none_asleep(l, owner_of(seen) - 1);
 	free_dead_guest(l, owner_of(seen) - 1);
 	return SHMI_LOCK_DIED;
 }

@@ -141,6 +141,13 @@ enum shmi_range { SHMI_UNLOCK, SHMI_SHARED, SHMI_EXCLUSIVE };
 int shmi_os_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
 		  bool wait); /* -EAGAIN: held by others */
 int shmi_os_range_held(int fd, uint64_t off, uint64_t len); /* by others: 1 */
+/*
+ * The same, but the process's: not shared with whoever has the description,
+ * gone with the process, and when it closes any descriptor of the file. The
+ * two kinds keep each other out, also within one process.
+ */
+int shmi_os_own_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
+		      bool wait);
 
 /* Futexes between processes. */
 void shmi_os_futex_wait(_Atomic uint32_t *word, uint32_t seen,

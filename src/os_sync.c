@@ -25,21 +25,32 @@ static struct flock range(int how, uint64_t off, uint64_t len)
 	return l;
 }
 
-int shmi_os_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
-		  bool wait)
+static int set_range(int fd, int command, enum shmi_range how, uint64_t off,
+		     uint64_t len)
 {
 	static const int types[] = { F_UNLCK, F_RDLCK, F_WRLCK };
 	struct flock l = range(types[how], off, len);
 	int kept = errno, err;
 
 	do {
-		err = fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l) ? -errno
-								       : 0;
+		err = fcntl(fd, command, &l) ? -errno : 0;
 	} while (err == -EINTR);
 	errno = kept;
 	if (err == -EACCES)
 		return -EAGAIN;
 	return err == -EINVAL || err == -ENOSYS ? -EOPNOTSUPP : err;
+}
+
+int shmi_os_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
+		  bool wait)
+{
+	return set_range(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, how, off, len);
+}
+
+int shmi_os_own_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
+		      bool wait)
+{
+	return set_range(fd, wait ? F_SETLKW : F_SETLK, how, off, len);
 }
 
 int shmi_os_range_held(int fd, uint64_t off, uint64_t len)

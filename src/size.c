@@ -37,10 +37,9 @@
  * since one that populates when the file is cut may put a piece beyond the
  * file's end, which nobody would ever give back.
  *
- * Who is under way is told by the file lock GROWING (users.h). Guests share
- * theirs with their host, so that these two do not see each other, and one
- * that ends hides the other. So GROWING decides only when to tidy up. What
- * keeps pages and size together is epoch, and this, under the lock: for each
+ * Who is under way is told by the file lock GROWING (users.h), which a process
+ * loses when another thread closes a descriptor of the file. So GROWING decides
+ * only when to tidy up. What keeps pages and size together is epoch, and this, under the lock: for each
  * grow that is outside in the present epoch, what it makes present ends below
  * ahead or size. Therefore every cut below that moves epoch.
  *

@@ -157,18 +157,18 @@ bool shmi_users_lock_out(int fd)
 
 int shmi_users_queue(int fd)
 {
-	return shmi_os_range(fd, SHMI_EXCLUSIVE, QUEUE, 1, true);
+	return shmi_os_own_range(fd, SHMI_EXCLUSIVE, QUEUE, 1, true);
 }
 
 void shmi_users_step_back(int fd)
 {
-	shmi_os_range(fd, SHMI_UNLOCK, QUEUE, 1, false);
+	shmi_os_own_range(fd, SHMI_UNLOCK, QUEUE, 1, false);
 }
 
 int shmi_users_growing(int fd, bool on)
 {
-	return shmi_os_range(fd, on ? SHMI_SHARED : SHMI_UNLOCK, GROWING, 1,
-			     false);
+	return shmi_os_own_range(fd, on ? SHMI_SHARED : SHMI_UNLOCK, GROWING, 1,
+				 false);
 }
 
 int shmi_users_others_growing(int fd)

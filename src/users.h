@@ -14,6 +14,11 @@
  * the child a new one (arena.c). The kernel drops them when that description
  * is closed, so also at death, and knows them in every PID namespace.
  *
+ * The first two are the process's, since a description that guests have lives
+ * on when one of them dies, and nobody would ever be first in line again. What
+ * that costs: a process that closes any descriptor of the file loses them, and
+ * only what they are good for is less fair or tidied up early then.
+ *
  *	QUEUE	exclusive: first in line for the arena's lock (lock.c)
  *	GROWING	shared: a grow of this process populates outside the lock
  *	READER	shared: open for reading only

@@ -186,7 +186,9 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
-	if (!(what == F_OFD_SETLK && l->l_type == F_UNLCK) && fails())
+	if (!((what == F_OFD_SETLK || what == F_SETLK) &&
+	      l->l_type == F_UNLCK) &&
+	    fails())
 		return -1;
 	return __real_fcntl(fd, what, l);
 }

@@ -4,6 +4,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -231,6 +233,17 @@ static void guests_beyond_the_number_are_told_eusers(void **state)
 	tmc_shmem_close(shm);
 }
 
+static void need_ptrace(void)
+{
+	const char *why = UNDER_SANITIZER ? "a sanitizer calls madvise, too"
+					  : step_impossible_by_call();
+
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+}
+
 static int grow_big(struct peer *self, void *arg)
 {
 	tmc_shmem_t *shm;
@@ -269,8 +282,6 @@ static int grow_lazily(struct peer *self, void *arg)
 /* The host does not see that its guest is growing: same description. */
 static void a_guest_that_grows_feels_what_its_host_cuts(void **state)
 {
-	const char *why = UNDER_SANITIZER ? "a sanitizer calls madvise, too"
-					  : step_impossible_by_call();
 	struct peer guest, other;
 	tmc_shmem_t *shm;
 	struct stat st;
@@ -278,10 +289,7 @@ static void a_guest_that_grows_feels_what_its_host_cuts(void **state)
 	size_t size;
 
 	(void)state;
-	if (why) {
-		print_message("%s\n", why);
-		skip();
-	}
+	need_ptrace();
 	assert_int_equal(peer_fork(&guest, grow_big, NULL), 0);
 	assert_int_equal(peer_fork(&other, grow_lazily, NULL), 0);
 	shm = create("cut");
@@ -308,6 +316,136 @@ static void a_guest_that_grows_feels_what_its_host_cuts(void **state)
 	tmc_shmem_close(shm);
 }
 
+/* Opens the arena when told, then grows for each word. */
+static int grow_when_told(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	uint64_t bytes;
+
+	PEER_CHECK(peer_get(self, &bytes) == 0);
+	alarm(20);
+	shm = tmc_shmem_open(arg);
+	PEER_CHECK(shm && peer_put(self, 0) == 0);
+	while (peer_get(self, &bytes) == 0) {
+		PEER_CHECK(tmc_shmem_grow(shm, bytes));
+		PEER_CHECK(peer_put(self, 0) == 0);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The same, and gives the descriptor away. */
+static int grow_and_lend(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	uint64_t bytes;
+
+	PEER_CHECK(peer_get(self, &bytes) == 0);
+	shm = tmc_shmem_open(arg);
+	PEER_CHECK(shm && peer_put_fd(self, tmc_shmem_fd(shm)) == 0);
+	PEER_CHECK(peer_get(self, &bytes) == 0);
+	PEER_CHECK(tmc_shmem_grow(shm, bytes));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The same as a guest. */
+static int guest_grows_when_told(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	uint64_t bytes;
+
+	(void)arg;
+	kernel_without_reopen();
+	shm = receive(self);
+	PEER_CHECK(shm && peer_put(self, 0) == 0);
+	while (peer_get(self, &bytes) == 0) {
+		PEER_CHECK(tmc_shmem_grow(shm, bytes));
+		PEER_CHECK(peer_put(self, 0) == 0);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* Its description lives on with the host, who wants nothing. */
+static void a_guest_that_dies_in_line_lets_others_pass(void **state)
+{
+	struct peer guest, owner, next;
+	char *path;
+	tmc_shmem_t *shm;
+	uint64_t word;
+
+	(void)state;
+	need_ptrace();
+	path = strdup(box_path("line"));
+	assert_int_equal(peer_fork(&guest, guest_grows_when_told, NULL), 0);
+	assert_int_equal(peer_fork(&owner, grow_when_told, path), 0);
+	assert_int_equal(peer_fork(&next, grow_when_told, path), 0);
+	shm = create("line");
+	assert_non_null(shm);
+	assert_int_equal(peer_put_fd(&guest, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_get(&guest, &word), 0);
+	assert_int_equal(peer_put(&owner, 0) || peer_get(&owner, &word), 0);
+	assert_int_equal(peer_put(&next, 0) || peer_get(&next, &word), 0);
+	/* In the lock. */
+	assert_int_equal(step_seize(owner.pid), 0);
+	assert_int_equal(peer_put(&owner, page), 0);
+	assert_int_equal(step_to_syscall(owner.pid, SYS_fallocate), 0);
+	assert_int_equal(peer_put(&guest, page), 0);
+	assert_int_equal(step_wait_blocked(guest.pid, guest.fd), 1);
+	assert_int_equal(peer_put(&next, page), 0);
+	assert_int_equal(step_wait_blocked(next.pid, next.fd), 2);
+	peer_kill(&guest);
+	step_let_go(owner.pid);
+	assert_int_equal(peer_get(&owner, &word), 0);
+	assert_int_equal(peer_get(&next, &word), 0);
+	assert_int_equal(peer_end(&owner), 0);
+	assert_int_equal(peer_end(&next), 0);
+	assert_int_equal(tmc_shmem_current_size(shm), 2 * page);
+	tmc_shmem_close(shm);
+	free(path);
+}
+
+/* The other way round: what it had ahead is given back at once. */
+static void a_guest_does_not_keep_its_dead_hosts_big_grow(void **state)
+{
+	struct peer guest, host, other;
+	struct stat st;
+	char *path;
+	tmc_shmem_t *shm;
+	uint64_t word;
+	int fd;
+
+	(void)state;
+	need_ptrace();
+	path = strdup(box_path("host"));
+	assert_int_equal(peer_fork(&guest, guest_grows_when_told, NULL), 0);
+	assert_int_equal(peer_fork(&host, grow_and_lend, path), 0);
+	assert_int_equal(peer_fork(&other, grow_when_told, path), 0);
+	shm = create("host");
+	assert_non_null(shm);
+	assert_int_equal(peer_put(&host, 0), 0);
+	fd = peer_get_fd(&host);
+	assert_true(fd >= 0);
+	assert_int_equal(peer_put_fd(&guest, fd), 0);
+	close(fd);
+	assert_int_equal(peer_get(&guest, &word), 0);
+	assert_int_equal(peer_put(&other, 0) || peer_get(&other, &word), 0);
+	/* In the middle of its grow, outside the lock. */
+	assert_int_equal(step_seize(host.pid), 0);
+	assert_int_equal(peer_put(&host, BIG), 0);
+	assert_int_equal(step_to_syscall(host.pid, SYS_madvise), 0);
+	peer_kill(&host);
+	assert_int_equal(peer_put(&other, page) || peer_get(&other, &word), 0);
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &st), 0);
+	assert_int_equal(st.st_size, LAYOUT_DATA_OFF + page);
+	assert_int_equal(peer_put(&guest, page) || peer_get(&guest, &word), 0);
+	assert_int_equal(peer_end(&guest), 0);
+	assert_int_equal(peer_end(&other), 0);
+	tmc_shmem_close(shm);
+	free(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +454,8 @@ int main(void)
 		cmocka_unit_test(a_killed_guest_stops_nobody),
 		cmocka_unit_test(guests_beyond_the_number_are_told_eusers),
 		cmocka_unit_test(a_guest_that_grows_feels_what_its_host_cuts),
+		cmocka_unit_test(a_guest_that_dies_in_line_lets_others_pass),
+		cmocka_unit_test(a_guest_does_not_keep_its_dead_hosts_big_grow),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);
