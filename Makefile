@@ -168,7 +168,8 @@ cross:
 	$(Q)MAKE="$(MAKE)" BUILD=$(BUILD) tests/support/cross.sh
 
 # Every instruction, thousands of kills, ten million forged files: hours.
-soak: need-cmocka all $(TESTS) $(AGENTS) model
+soak: need-cmocka all $(TESTS) $(AGENTS)
+	$(Q)SOAK=1 tests/model/run.sh
 	$(Q)SOAK=1 TEST_TIMEOUT=7200 BUILD=$(BUILD) tests/support/run.sh \
 		$(filter $(BUILD)/tests/crash/%,$(TESTS))
 	$(Q)BUILD=$(BUILD) tests/fuzz/run.sh 10000000x

@@ -29,15 +29,19 @@
  *	size		0 or 1 pages; the file is as long or longer
  *	QUEUE		not even fair
  *
- * Not in here: guests (users.h), who have no witness and share QUEUE; grows
- * that populate outside the lock; the mutex among threads of a process.
+ * Not in here: grows that populate outside the lock (grow.pml); the mutex among
+ * threads of a process.
  *
  * Variants, see run.sh. Of the protocol as it is: NO_WITNESS (the file lock of
  * a slot is not asked), OOM (the kernel may forget the mark; then the second
  * look must help), TRUNCATED (at rest the file is cut and words are forged),
  * OWN_SLOT (a new process takes the same slot again, in one step and without
- * the gate; for 3 processes, of which the whole has too many states). Broken
- * on purpose: WAKE_FIRST, CLEAR_TO_TID, NO_RECHECK, NO_QUEUE, NO_COUNT,
+ * the gate; for 3 processes, of which the whole has too many states), LOSES
+ * (who is first in line may not stay it: a thread has closed the file), GUESTS
+ * (with OWN_SLOT: so many of the processes are guests, who claim one of their
+ * slots by its word and go by the kernel's mark alone). Broken on purpose:
+ * GUEST_ZERO (a guest's release leaves 0 in its word, which is then claimed),
+ * DESCRIPTION (a guest that dies in line stays there), WAKE_FIRST, CLEAR_TO_TID, NO_RECHECK, NO_QUEUE, NO_COUNT,
  * NO_CLAIM_RULE, NO_REPAIR, SIZE_FIRST.
  */
 #ifndef NP
@@ -61,8 +65,20 @@ byte asleep[NP];    /* slot + 1 on whose word process p sleeps */
 bit size, flen;	    /* what size.c keeps */
 bit over;
 
+byte users[NS];	    /* ghost: how many living guests have a slot */
 byte inside;	    /* ghost: how many living ones have the lock */
 bit dirty;	    /* ghost: an owner died, nobody has repaired yet */
+
+#ifdef GUESTS /* the first slots are theirs */
+#define IS_GUEST(slot) (slot <= GUESTS)
+#else
+#define IS_GUEST(slot) 0
+#endif
+#ifdef GUEST_ZERO
+#define NO_OWNER 0
+#else
+#define NO_OWNER (IS_GUEST(slot) -> DIED : 0)
+#endif
 
 #define ME (1 << _pid)
 #define NOBODY (held[0] + held[1] + held[NS - 1] == 0)
@@ -106,7 +122,20 @@ enter:
 	slot = 0;
 	if
 	:: over -> goto stop
-	:: atomic { !over && lock != _pid + 1 ->
+#ifdef GUESTS
+	:: atomic { !over && _pid < GUESTS -> /* shmi_users_claim_guest() */
+		if
+		:: !word[0] -> slot = 1
+		:: word[0] && !word[1] && GUESTS > 1 -> slot = 2
+		:: else -> goto stop /* EUSERS */
+		fi;
+		word[slot - 1] = TID;
+		users[slot - 1]++;
+		assert(users[slot - 1] == 1);
+		goto idle
+	   }
+#endif
+	:: atomic { !over && !IS_GUEST(_pid + 1) && lock != _pid + 1 ->
 		slot = _pid + 1;
 		held[_pid] = slot;
 		goto idle
@@ -235,11 +264,15 @@ claim:
 idle:
 	if
 	:: atomic { /* shmi_size_now(): may be used at once */
-		assert(held[slot - 1] == _pid + 1 && size <= flen);
+		assert(IS_GUEST(slot) || held[slot - 1] == _pid + 1);
+		assert(size <= flen);
 		goto take
 	   }
 	:: atomic { /* shmi_arena_close() */
-		held[slot - 1] = 0;
+		if /* shmi_users_leave() */
+		:: IS_GUEST(slot) -> word[slot - 1] = 0; users[slot - 1]--
+		:: else -> held[slot - 1] = 0
+		fi;
 		slot = 0;
 		goto enter
 	   }
@@ -312,7 +345,8 @@ again:
 	if
 	:: atomic { /* shmi_users_alive() */
 		if
-		:: !held[seen - 1] -> goto cas
+		:: !IS_GUEST(slot) && !IS_GUEST(seen) && !held[seen - 1] ->
+			goto cas
 		:: else
 		fi
 	   }
@@ -351,9 +385,15 @@ again:
 	   }
 	OR_DIE
 	fi;
+#ifdef LOSES
+sleep:
+#endif
 	if
 	:: atomic { !asleep[_pid] -> goto again }
 	:: atomic { !over -> asleep[_pid] = 0; goto again } /* a signal */
+#ifdef LOSES
+	:: atomic { !over && queue == _pid + 1 -> queue = 0 }; goto sleep
+#endif
 #ifdef OOM
 	/* LOOK_AGAIN: nothing else can happen, and it must help */
 	:: atomic { timeout ->
@@ -381,7 +421,18 @@ cas:
 	:: atomic { /* shmi_users_step_back() */
 		queue = (queue == _pid + 1 -> 0 : queue);
 		if
-		:: seen -> FORGET; goto repair /* SHMI_LOCK_DIED */
+		:: seen ->
+			/* leave_none_asleep(), free_dead_guest() */
+			if
+			:: seen <= NS -> WAKE_ALL(seen)
+			:: else
+			fi;
+			if
+			:: IS_GUEST(seen) && seen != slot -> word[seen - 1] = 0
+			:: else
+			fi;
+			FORGET;
+			goto repair /* SHMI_LOCK_DIED */
 		:: else -> FORGET; goto owner
 		fi
 	   }
@@ -483,7 +534,7 @@ release:
 #ifdef CLEAR_TO_TID
 	:: atomic { word[slot - 1] = TID }
 #else
-	:: atomic { word[slot - 1] = 0 }
+	:: atomic { word[slot - 1] = NO_OWNER }
 #endif
 	OR_DIE
 	fi;
@@ -502,6 +553,10 @@ withdraw:
 died:
 	atomic {
 		asleep[_pid] = 0;
+		if
+		:: slot && IS_GUEST(slot) -> users[slot - 1]--
+		:: else
+		fi;
 		inside = inside - cs;
 		dirty = dirty | cs;
 		FORGET;
@@ -518,7 +573,7 @@ died:
 		:: word[slot - 1] & TID ->
 			s = word[slot - 1] & WAITERS;
 			word[slot - 1] = s | DIED
-		:: !word[slot - 1] -> s = WAITERS
+		:: !(word[slot - 1] & TID) -> s = WAITERS
 		:: else
 		fi
 	}
@@ -535,6 +590,12 @@ files:	/* after the memory: file locks go with the description */
 			held[i] = (held[i] == _pid + 1 -> 0 : held[i])
 		}
 		i = 0;
+#ifdef DESCRIPTION
+		if
+		:: IS_GUEST(slot) && queue == _pid + 1 -> queue = DESCRIPTION
+		:: else
+		fi;
+#endif
 		queue = (queue == _pid + 1 -> 0 : queue);
 		gate = (gate == _pid + 1 -> 0 : gate);
 		slot = 0;
