@@ -492,15 +492,17 @@ static void lead(struct worker *w)
 	begin(w, 0);
 	/* The first one is to warm up. */
 	for (slice = -1; slice < SLICES && !over(); slice++) {
-		c0 = work_done();
+		/* The other one goes on between these: what it did must lie
+		 * within the time, or waiting here would look like speed. */
 		u0 = cpu_used();
 		t0 = clock_ns(CLOCK_MONOTONIC);
-		do
+		c0 = work_done();
+		do {
 			step(w);
-		while ((t = clock_ns(CLOCK_MONOTONIC)) - t0 < SLICE_NS ||
-		       ((c = work_done()) == c0 && !over()));
+			c = work_done();
+			t = clock_ns(CLOCK_MONOTONIC);
+		} while ((t - t0 < SLICE_NS || c == c0) && !over());
 		u = cpu_used();
-		c = work_done();
 		if (slice < 0 || c == c0)
 			continue;
 		t = (t - t0) / (double)(c - c0);
