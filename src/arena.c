@@ -152,11 +152,16 @@ static void register_fork(void)
 
 /* ----- opening ----- */
 
-void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
+void shmi_arena_watch_fork(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, register_fork);
+}
+
+void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
+{
+	shmi_arena_watch_fork();
 	pthread_mutex_lock(&registry);
 	o->a = NULL;
 	o->fd = get(arg);

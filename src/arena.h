@@ -44,6 +44,13 @@ static inline char *shmi_arena_base(const struct shmi_arena *a)
 /* Gives a reference back; the last one unmaps and closes. */
 void shmi_arena_close(struct shmi_arena *a);
 
+/*
+ * Registers what is done at a fork, if it is not yet. Who holds a lock of his
+ * own over the registry's calls this before he registers his: handlers before
+ * a fork run in the reverse order, so that his lock is taken first there, too.
+ */
+void shmi_arena_watch_fork(void);
+
 /* Called when an arena is about to be unmapped, under the registry's lock. */
 void shmi_arena_on_close(void (*closes)(void));
 

@@ -377,6 +377,7 @@ static void arena_closes(void)
 
 static void set_up(void)
 {
+	shmi_arena_watch_fork();
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 	shmi_arena_on_close(arena_closes);
 }
