@@ -144,11 +144,11 @@ clang: need-cmocka
 
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
-	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
+	$(Q)TEST_TIMEOUT=600 $(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
 		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic \
 		-fno-builtin-fork -DWITH_GCOV" \
-		WRAP="$(WRAP) -Wl,--wrap=_exit"
-	$(Q)tests/support/coverage.sh $(BUILD)/cov
+		WRAP="$(WRAP) -Wl,--wrap=_exit,--wrap=abort"
+	$(Q)tests/support/coverage.py $(BUILD)/cov
 
 lint:
 	$(Q)CC="$(CC)" BUILD=$(BUILD) MAKE="$(MAKE)" tests/support/lint.sh
