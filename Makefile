@@ -46,6 +46,7 @@ help:
 	@echo 'make            libshmem.a, libshmem.so and the examples'
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
+	@echo 'make rounds     the tests N=50 times, in two checkouts at once'
 	@echo 'make bench      speed, as ratios to the bare system calls'
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
@@ -97,6 +98,10 @@ export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS) \
 		$(wildcard tests/install/*.sh)
+
+# N times in two checkouts at once.
+rounds: need-cmocka all $(TESTS) $(AGENTS)
+	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
 demo: $(EXAMPLES)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
@@ -211,7 +216,7 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check demo bench asan tsan clang coverage lint cross soak model fuzz deps \
+.PHONY: all help check rounds demo bench asan tsan clang coverage lint cross soak model fuzz deps \
 	deps-all deps-bench bench-heap need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:
