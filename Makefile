@@ -46,6 +46,7 @@ help:
 	@echo 'make            libshmem.a, libshmem.so and the examples'
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
+	@echo 'make rounds     the tests N=50 times, in two checkouts at once'
 	@echo 'make bench      speed, as ratios to the bare system calls'
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make shim       sqlite3, python3, cc1, redis-server on a heap in an arena'
@@ -98,6 +99,10 @@ export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/run.sh $(TESTS) \
 		$(wildcard tests/install/*.sh)
+
+# N times in two checkouts at once.
+rounds: need-cmocka all $(TESTS) $(AGENTS)
+	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
 demo: $(EXAMPLES)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
@@ -155,11 +160,11 @@ clang: need-cmocka
 
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov
-	$(Q)$(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
+	$(Q)TEST_TIMEOUT=600 $(MAKE) --no-print-directory check BUILD=$(BUILD)/cov \
 		CFLAGS="-O0 -g" SAN_FLAGS="--coverage -fprofile-update=atomic \
 		-fno-builtin-fork -DWITH_GCOV" \
-		WRAP="$(WRAP) -Wl,--wrap=_exit"
-	$(Q)tests/support/coverage.sh $(BUILD)/cov
+		WRAP="$(WRAP) -Wl,--wrap=_exit,--wrap=abort"
+	$(Q)tests/support/coverage.py $(BUILD)/cov
 
 lint:
 	$(Q)CC="$(CC)" BUILD=$(BUILD) MAKE="$(MAKE)" tests/support/lint.sh
@@ -224,7 +229,7 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check demo bench asan tsan clang coverage lint cross soak model fuzz deps \
+.PHONY: all help check rounds demo bench asan tsan clang coverage lint cross soak model fuzz deps \
 	deps-all deps-bench bench-heap shim need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:

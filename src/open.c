@@ -17,10 +17,19 @@
  *	fstat		the file's length: if they fit, nothing is to be repaired
  *	fcntl		all but our slot let go: others may come in
  *
- * With others in there three more fcntl (the gate, another look, a slot), the
- * pread is of the lock word, for that slot, and nothing is repaired. Close: munmap, munmap, close. Huge pages add the search for the
- * companion: the mount table, and open, fstatfs, fstat and fstatfs of what is
- * found.
+ * With others in there, from the first fcntl on:
+ *
+ *	fcntl		SLOTs, GUEST and GATE at once: refused
+ *	fcntl		the gate, which who is alone in there holds
+ *	fcntl		another look: they may all have gone
+ *	mmap, mmap, madvise
+ *	fcntl		a slot
+ *	pread		the lock word: not the slot of an owner that died
+ *	fcntl		out of the gate
+ *
+ * Nothing is repaired then. Close: munmap, munmap, close. Huge pages add the
+ * search for the companion: the mount table, and open, fstatfs, fstat and
+ * fstatfs of what is found.
  *
  * A death in between leaves nothing but what the kernel takes back, since the
  * file is changed only by the repair, which can be repeated.

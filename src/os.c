@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HUGETLBFS_KIND 0x958458f6
@@ -118,6 +119,14 @@ int shmi_os_set_env(const char *name, const char *value)
 uint32_t shmi_os_tid(void)
 {
 	return (uint32_t)syscall(SYS_gettid);
+}
+
+uint32_t shmi_os_clock(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint32_t)now.tv_nsec;
 }
 
 static int stat_result(int err, const struct stat *sb, struct shmi_stat *st)

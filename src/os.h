@@ -32,6 +32,8 @@ int shmi_os_random(void *buf, size_t len);
 const char *shmi_os_env(const char *name); /* NULL in set-user-id */
 int shmi_os_set_env(const char *name, const char *value); /* NULL: none */
 uint32_t shmi_os_tid(void);
+uint32_t shmi_os_clock(void); /* ns; wraps. No system call where there is a
+			       * vDSO */
 
 /* Files. */
 #define SHMI_MODE_TYPE 0170000u

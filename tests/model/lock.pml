@@ -157,7 +157,8 @@ enter:
 	   }
 	fi;
 	if
-	:: atomic { /* and another look: they may all have gone */
+	:: atomic { /* and another look: they may all have gone. C asks, and
+		     * then takes all; with the gate ours that is one step */
 		if
 		:: NOBODY ->
 			for (i : 0 .. NS - 1) { held[i] = _pid + 1 }

@@ -48,10 +48,38 @@ static void drop_hugetlbfs(void)
 		fclose(f);
 }
 
+static int all_private(void)
+{
+	return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+/*
+ * In a plain chroot "/" is no mount, and the mount that it lies on has no
+ * name. Entering the namespace that we are in leads to its real root, and
+ * what we remember by descriptor leads back.
+ */
+static int all_private_from_chroot(void)
+{
+	int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int err = ns < 0 || root < 0 || here < 0 || setns(ns, CLONE_NEWNS);
+
+	if (!err) {
+		err = all_private();
+		if (fchdir(root) || chroot(".") || fchdir(here))
+			abort(); /* in somebody else's tree */
+	}
+	close(ns);
+	close(root);
+	close(here);
+	return err;
+}
+
 static int own_namespace(void)
 {
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	    (all_private() && all_private_from_chroot()))
 		return 0;
 	drop_hugetlbfs();
 	return mount("box", box.dir, "tmpfs", 0, "mode=1777") == 0;

@@ -259,4 +259,13 @@ _Noreturn void __wrap__exit(int status)
 	__gcov_dump();
 	__real__exit(status);
 }
+
+_Noreturn void __real_abort(void);
+_Noreturn void __wrap_abort(void);
+
+_Noreturn void __wrap_abort(void)
+{
+	__gcov_dump();
+	__real_abort();
+}
 #endif

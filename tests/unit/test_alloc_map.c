@@ -325,6 +325,26 @@ static void map_and_unmap_leave_nothing_behind(void **state)
 	assert_true(probe_maps() <= maps + (UNDER_SANITIZER ? 900 : 0));
 }
 
+/* More than there is room for at first; every second one goes, then all. */
+static void a_thousand_maps_are_kept_apart(void **state)
+{
+	static char *p[1000];
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < 1000; i++) {
+		p[i] = tmc_alloc_map(NULL, page);
+		assert_non_null(p[i]);
+		*p[i] = (char)i;
+	}
+	for (k = 1; k >= 0; k--)
+		for (i = k; i < 1000; i += 2) {
+			assert_int_equal(*p[i], (char)i);
+			assert_int_equal(tmc_alloc_unmap(p[i], page), 0);
+			assert_minus_errno(tmc_alloc_unmap(p[i], page), EINVAL);
+		}
+}
+
 static void *map_and_unmap(void *arg)
 {
 	int i;
@@ -395,6 +415,7 @@ int main(void)
 		cmocka_unit_test(any_pages_of_a_map_can_be_given_back),
 		cmocka_unit_test(unmap_refuses_what_is_not_its_own),
 		cmocka_unit_test(unmap_refuses_a_range_of_two_maps),
+		cmocka_unit_test(a_thousand_maps_are_kept_apart),
 		cmocka_unit_test(map_and_unmap_leave_nothing_behind),
 		cmocka_unit_test(threads_map_and_unmap_at_once),
 		cmocka_unit_test(thp_is_only_a_hint),

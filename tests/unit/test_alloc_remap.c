@@ -82,6 +82,7 @@ static void remap_that_may_not_move_needs_room(void **state)
 	assert_ptr_equal(probe_occupy(p + 6 * page, page), p + 6 * page);
 	assert_remap_fails(tmc_alloc_remap(p, 4 * page, 7 * page, 0), ENOMEM);
 	assert_true(all_three(p, 4 * page));
+	assert_remap_fails(tmc_alloc_remap(p, 2 * page, 3 * page, 0), ENOMEM);
 	assert_true(probe_free(p + 4 * page, 2 * page));
 	assert_ptr_equal(tmc_alloc_remap(p, 4 * page, 6 * page, 0), p);
 	assert_true(probe_zero(p + 4 * page, 2 * page));
@@ -150,6 +151,25 @@ static void remap_refuses_wrong_lengths_flags_and_strangers(void **state)
 	assert_true(all_three(p, 4 * page));
 	assert_true(probe_untouched(foreign, 4 * page));
 	assert_int_equal(tmc_alloc_unmap(p, 4 * page), 0);
+}
+
+/* Moving is copying, and into such memory nobody can copy. */
+static void memory_that_cannot_be_written_does_not_move(void **state)
+{
+	tmc_alloc_t a = TMC_ALLOC_INIT;
+	char *p;
+
+	(void)state;
+	a.mmap_prot = PROT_READ;
+	p = tmc_alloc_map(&a, 2 * page);
+	assert_non_null(p);
+	assert_int_equal(tmc_alloc_unmap(p + page, page), 0);
+	assert_ptr_equal(probe_occupy(p + page, page), p + page);
+	assert_remap_fails(tmc_alloc_remap(p, page, 2 * page, MREMAP_MAYMOVE),
+			   EINVAL);
+	assert_true(probe_zero(p, page));
+	assert_true(probe_untouched(p + page, page));
+	assert_int_equal(tmc_alloc_unmap(p, page), 0);
 }
 
 static void shared_memory_can_only_shrink(void **state)
@@ -288,6 +308,7 @@ int main(void)
 		cmocka_unit_test(remap_never_moves_over_something),
 		cmocka_unit_test(
 			remap_refuses_wrong_lengths_flags_and_strangers),
+		cmocka_unit_test(memory_that_cannot_be_written_does_not_move),
 		cmocka_unit_test(shared_memory_can_only_shrink),
 		cmocka_unit_test_teardown(
 			huge_pages_of_every_size_can_be_mapped, end_pool),

@@ -430,6 +430,41 @@ static void a_forked_child_goes_on_after_the_parents_close(void **state)
 	assert_int_equal(list_count(*state), 20);
 }
 
+static int read_in_child(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+
+	(void)self;
+	PEER_CHECK(list_count(arg) == 10);
+	PEER_CHECK(!tmc_shmem_grow(arg, page) && errno == EACCES);
+	shm = tmc_shmem_open(box_path("peer"));
+	PEER_CHECK(shm && list_add(shm, 1) == 0);
+	PEER_CHECK(list_count(arg) == 11);
+	return 0;
+}
+
+static int read_and_fork(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_open_readonly(box_path("peer"));
+
+	(void)self;
+	(void)arg;
+	PEER_CHECK(shm && list_count(shm) == 10);
+	PEER_CHECK(peer_run(read_in_child, shm) == 0);
+	PEER_CHECK(list_count(shm) == 11);
+	return 0;
+}
+
+static void the_child_of_a_reader_is_a_reader(void **state)
+{
+	assert_int_equal(list_add(*state, 10), 0);
+	tmc_shmem_close(*state);
+	*state = NULL;
+	assert_int_equal(peer_run(read_and_fork, NULL), 0);
+	*state = tmc_shmem_open(box_path("peer"));
+	assert_int_equal(list_count(*state), 11);
+}
+
 static int grow_in_grandchild(struct peer *self, void *arg)
 {
 	(void)self;
@@ -532,6 +567,7 @@ int main(void)
 		TEST(open_fds_refuses_what_does_not_fit),
 		TEST(a_forked_child_uses_the_handle_and_both_see_growth),
 		TEST(a_forked_child_goes_on_after_the_parents_close),
+		TEST(the_child_of_a_reader_is_a_reader),
 		TEST(children_of_children_grow_too),
 		TEST(processes_grow_at_once_and_get_different_pages),
 		TEST(a_visitor_forks_and_its_child_goes_on),

@@ -14,6 +14,7 @@
 
 #include <tmc/shmem.h>
 
+#include "layout.h"
 #include "list.h"
 #include "peer.h"
 #include "probe.h"
@@ -163,6 +164,95 @@ static void paths_that_are_none_are_refused(void **state)
 	assert_null_errno(
 		tmc_shmem_create(box_path(long_name), NULL, NULL, MIB),
 		ENAMETOOLONG);
+	assert_null_errno(tmc_shmem_create(box_path("dir/"), NULL, NULL, MIB),
+			  EISDIR);
+	assert_null(tmc_shmem_create("/proc", NULL, NULL, MIB));
+	assert_true(errno == EEXIST || (errno == EACCES && geteuid() != 0));
+}
+
+/* The box is the root directory here, and there is no /proc. */
+static int create_in_the_root(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+
+	(void)self;
+	(void)arg;
+	PEER_CHECK(chdir(box_path("")) == 0 && chroot(".") == 0);
+	shm = tmc_shmem_create("/root", NULL, NULL, MIB);
+	PEER_CHECK(shm && tmc_shmem_grow(shm, MIB));
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open("root");
+	PEER_CHECK(shm && tmc_shmem_current_size(shm) == MIB);
+	tmc_shmem_close(shm);
+	PEER_CHECK(tmc_shmem_unlink("/root") == 0);
+	PEER_CHECK(access("/root", F_OK) == -1);
+	return 0;
+}
+
+static void the_root_directory_is_one_like_others(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(peer_run(create_in_the_root, NULL), 0);
+}
+
+static void a_descriptor_without_rights_is_refused(void **state)
+{
+	const char *path = box_path("rights");
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, MIB);
+	int fd;
+
+	(void)state;
+	assert_non_null(shm);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	assert_null_errno(tmc_shmem_open_fds(fd, -1), EBADF);
+	close(fd);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_null_errno(tmc_shmem_open_fds(fd, -1), EACCES);
+	close(fd);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* As if 3,584 processes had it open: users.c has the bytes. */
+static int take_all_slots(struct peer *self, void *arg)
+{
+	struct flock all = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = ((off_t)1 << 62) + 16 + LAYOUT_GUESTS,
+		.l_len = LAYOUT_SLOTS - LAYOUT_GUESTS,
+	};
+	int fd = open(arg, O_RDWR | O_CLOEXEC);
+	tmc_shmem_t *shm;
+
+	(void)self;
+	PEER_CHECK(fcntl(fd, F_OFD_SETLK, &all) == 0);
+	PEER_CHECK(!tmc_shmem_open(arg) && errno == EUSERS);
+	shm = tmc_shmem_open_readonly(arg);
+	PEER_CHECK(shm);
+	PEER_CHECK(!tmc_shmem_open(arg) && errno == EUSERS);
+	PEER_CHECK(!tmc_shmem_grow(shm, 1) && errno == EACCES);
+	close(fd);
+	PEER_CHECK(tmc_shmem_open(arg));
+	return 0;
+}
+
+static void a_writer_too_many_is_told_eusers(void **state)
+{
+	const char *path = box_path("users");
+
+	(void)state;
+	tmc_shmem_close(tmc_shmem_create(path, NULL, NULL, MIB));
+	assert_int_equal(peer_run(take_all_slots, (char *)path), 0);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+static void no_handle_has_no_root_pointer(void **state)
+{
+	(void)state;
+	assert_null(tmc_shmem_get_data(NULL));
 }
 
 static void create_refuses_bad_attributes(void **state)
@@ -462,6 +552,10 @@ int main(void)
 		cmocka_unit_test(devices_are_refused),
 		cmocka_unit_test(links_that_lead_nowhere_are_refused),
 		cmocka_unit_test(paths_that_are_none_are_refused),
+		cmocka_unit_test(the_root_directory_is_one_like_others),
+		cmocka_unit_test(a_descriptor_without_rights_is_refused),
+		cmocka_unit_test(a_writer_too_many_is_told_eusers),
+		cmocka_unit_test(no_handle_has_no_root_pointer),
 		cmocka_unit_test(create_refuses_bad_attributes),
 		cmocka_unit_test(a_truncated_arena_is_refused_or_smaller),
 		cmocka_unit_test(a_damaged_header_does_no_harm),

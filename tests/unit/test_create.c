@@ -241,6 +241,43 @@ static int all_without_tmpfile(struct peer *self, void *arg)
 	return 0;
 }
 
+/* The name would fit and the temporary one does not. */
+static int create_deep_down(struct peer *self, void *arg)
+{
+	static char dir[5000];
+	size_t len = strlen(box_path("")), i;
+
+	(void)self;
+	(void)arg;
+	if (kernel_without_tmpfile())
+		return 77;
+	strcpy(dir, box_path(""));
+	while (len < 4085) {
+		size_t n = 4090 - len < 200 ? 4090 - len : 200;
+
+		dir[len++] = '/';
+		for (i = 1; i < n; i++)
+			dir[len++] = 'd';
+		PEER_CHECK(mkdir(dir, 0700) == 0);
+	}
+	PEER_CHECK(len == 4090);
+	strcpy(dir + len, "/a");
+	PEER_CHECK(!tmc_shmem_create(dir, NULL, NULL, MIB));
+	PEER_CHECK(errno == ENAMETOOLONG);
+	dir[len] = '\0';
+	PEER_CHECK(probe_files(dir) == 0);
+	while (strcmp(dir, box_path("")) && !rmdir(dir))
+		*strrchr(dir, '/') = '\0';
+	PEER_CHECK(probe_files(box_path("")) == 0);
+	return 0;
+}
+
+static void a_temporary_name_that_is_too_long_is_an_error(void **state)
+{
+	(void)state;
+	assert_int_equal(peer_run(create_deep_down, NULL), 0);
+}
+
 static void without_o_tmpfile_all_is_the_same(void **state)
 {
 	const char *dir = box_path("named");
@@ -349,6 +386,13 @@ static int all_without_fallocate(struct peer *self, void *arg)
 	return all_is_there_or_enomem();
 }
 
+static int all_on_the_oldest_kernel(struct peer *self, void *arg)
+{
+	if (kernel_without_allocate())
+		return 77;
+	return all_on_an_old_kernel(self, arg);
+}
+
 static void run_on_a_small_mount(peer_fn *fn)
 {
 	int rc;
@@ -366,6 +410,7 @@ static void without_newer_calls_memory_is_there_or_enomem(void **state)
 {
 	(void)state;
 	run_on_a_small_mount(all_on_an_old_kernel);
+	run_on_a_small_mount(all_on_the_oldest_kernel);
 }
 
 static void without_fallocate_memory_is_there_or_enomem(void **state)
@@ -435,6 +480,7 @@ int main(void)
 		cmocka_unit_test(of_two_creators_one_wins_and_nothing_is_left),
 		cmocka_unit_test(with_huge_pages_of_two_creators_one_wins),
 		cmocka_unit_test(a_path_never_names_a_half_made_arena),
+		cmocka_unit_test(a_temporary_name_that_is_too_long_is_an_error),
 		cmocka_unit_test(without_o_tmpfile_all_is_the_same),
 		cmocka_unit_test(without_o_tmpfile_companions_leave_nothing),
 		cmocka_unit_test(without_newer_calls_memory_is_there_or_enomem),

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <tmc/shmem.h>
@@ -18,6 +19,7 @@
 static char path[4096]; /* box_path() has few buffers */
 static tmc_alloc_t alloc;
 static size_t page;
+static int fds[2]; /* of an arena, for call_fds() */
 
 /*
  * Runs @call with its first system call failing, then its second, and so on,
@@ -35,7 +37,7 @@ struct trial {
 
 static unsigned long each_fails(struct trial *t, int err)
 {
-	size_t fds, files, maps, size;
+	size_t open_fds, files, maps, size;
 	unsigned long n;
 	int rc, failed;
 
@@ -43,7 +45,7 @@ static unsigned long each_fails(struct trial *t, int err)
 		return 0;
 	t->undo(t, 0);
 	for (n = 1; n < MANY; n++) {
-		fds = probe_fds();
+		open_fds = probe_fds();
 		files = probe_files(box_path(""));
 		maps = probe_maps();
 		size = tmc_shmem_current_size(t->shm);
@@ -61,13 +63,14 @@ static unsigned long each_fails(struct trial *t, int err)
 			perror("with all calls");
 		if (!failed)
 			return rc ? 0 : n - 1;
-		if (probe_fds() != fds || probe_files(box_path("")) > files ||
+		if (probe_fds() != open_fds ||
+		    probe_files(box_path("")) > files ||
 		    (!UNDER_SANITIZER && probe_maps() != maps) ||
 		    tmc_shmem_current_size(t->shm) != size) {
 			fprintf(stderr,
 				"call %lu left something: %zu %zu, %zu %zu, "
 				"%zu %zu, %zu %zu\n",
-				n, fds, probe_fds(), files,
+				n, open_fds, probe_fds(), files,
 				probe_files(box_path("")), maps, probe_maps(),
 				size, tmc_shmem_current_size(t->shm));
 			return 0;
@@ -129,6 +132,34 @@ static void undo_open(struct trial *t, int rc)
 {
 	if (!rc)
 		tmc_shmem_close(t->made);
+}
+
+/* What became a writer's stays one, so it begins anew as a reader's. */
+static void undo_upgrade(struct trial *t, int rc)
+{
+	undo_open(t, rc);
+	tmc_shmem_close(t->shm);
+	t->shm = tmc_shmem_open_readonly(path);
+}
+
+static int call_fds(struct trial *t)
+{
+	t->made = tmc_shmem_open_fds(fds[0], fds[1]);
+	return t->made ? 0 : -1;
+}
+
+static int call_unlink(struct trial *t)
+{
+	(void)t;
+	return tmc_shmem_unlink(path);
+}
+
+static void undo_unlink(struct trial *t, int rc)
+{
+	(void)t;
+	(void)rc;
+	tmc_shmem_unlink(path);
+	tmc_shmem_close(tmc_shmem_create(path, &alloc, NULL, GIB));
 }
 
 static int call_grow(struct trial *t)
@@ -233,6 +264,7 @@ static void whatever_fails_create_of_huge_pages_leaves_nothing(void **state)
 	if (!huge)
 		skip();
 	assert_each_fails(&t);
+	assert_int_equal(peer_run(without_tmpfile, &t), 0);
 	assert_int_equal(probe_files(box_path("huge")), 0);
 	assert_int_equal(box_umount("huge"), 0);
 	box_pool_end();
@@ -254,21 +286,71 @@ static void whatever_fails_create_without_a_name_leaves_nothing(void **state)
 	box_pool_end();
 }
 
+static int keep_open(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(path);
+	uint64_t word;
+
+	(void)arg;
+	PEER_CHECK(shm);
+	PEER_CHECK(peer_put(self, 1) == 0);
+	PEER_CHECK(peer_get(self, &word) == 0);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void open_beside_another(struct trial *t)
+{
+	struct peer p;
+	uint64_t word;
+
+	assert_int_equal(peer_fork(&p, keep_open, NULL), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	assert_each_fails(t);
+	/* What some file systems say where others say EAGAIN. */
+	assert_in_range(each_fails(t, EACCES), 1, MANY);
+	assert_int_equal(peer_put(&p, 1), 0);
+	assert_int_equal(peer_end(&p), 0);
+}
+
+static int open_as_guest(struct peer *self, void *arg)
+{
+	struct trial *t = arg;
+
+	(void)self;
+	kernel_without_reopen();
+	PEER_CHECK(each_fails(t, EIO) > 0);
+	return 0;
+}
+
 static void open_all(tmc_shmem_t *shm)
 {
 	struct trial t = { .call = call_open, .undo = undo_open };
 
 	assert_non_null(shm);
+	fds[0] = dup(tmc_shmem_fd(shm));
+	fds[1] = dup(tmc_shmem_hugefd(shm));
 	tmc_shmem_close(shm);
 	assert_each_fails(&t);
+	open_beside_another(&t);
+	t.call = call_fds;
+	assert_each_fails(&t);
+	assert_int_equal(peer_run(open_as_guest, &t), 0);
 	t.call = call_readonly;
 	assert_each_fails(&t);
 	/* A reader that becomes a writer. */
 	t.shm = tmc_shmem_open_readonly(path);
 	assert_non_null(t.shm);
 	t.call = call_open;
+	t.undo = undo_upgrade;
 	assert_in_range(each_fails(&t, EIO), 1, MANY);
 	tmc_shmem_close(t.shm);
+	close(fds[0]);
+	close(fds[1]);
+	t.shm = NULL;
+	t.call = call_unlink;
+	t.undo = undo_unlink;
+	assert_each_fails(&t);
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
@@ -302,9 +384,69 @@ static void whatever_fails_grow_changes_nothing(void **state)
 		assert_non_null(t.shm);
 		t.size = (sizes[i % 3] + page - 1) / page * page;
 		assert_each_fails(&t);
+		assert_in_range(each_fails(&t, EHWPOISON), 1, MANY);
 		tmc_shmem_close(t.shm);
 		assert_int_equal(tmc_shmem_unlink(path), 0);
 	}
+}
+
+/* A signal in any of its system calls is nothing to the caller. */
+static void an_interrupted_grow_goes_on(void **state)
+{
+	struct trial t = { .call = call_grow, .undo = undo_grow };
+	int failed;
+	unsigned long n;
+	size_t i;
+
+	(void)state;
+	set_up("signal", NULL);
+	t.shm = tmc_shmem_create(path, &alloc, NULL, GIB);
+	assert_non_null(t.shm);
+	for (i = 0; i < 2; i++) {
+		t.size = i ? 9 * MIB : 5 * page;
+		for (n = 1, failed = 1; failed; n++) {
+			kernel_fail(n, EINTR);
+			assert_int_equal(t.call(&t), 0);
+			failed = kernel_failed();
+			kernel_fail(0, 0);
+			t.undo(&t, 0);
+		}
+		assert_true(n > 2);
+	}
+	tmc_shmem_close(t.shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* Without it the file locks alone tell of deaths. */
+static int grow_without_robust_list(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, GIB);
+
+	(void)self;
+	(void)arg;
+	kernel_refuse(SYS_get_robust_list, ENOSYS);
+	PEER_CHECK(shm && tmc_shmem_grow(shm, page) == tmc_shmem_address(shm));
+	PEER_CHECK(tmc_shmem_shrink(shm, 0, page) == 0);
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(path);
+}
+
+static int create_for_nodes_that_are_refused(struct peer *self, void *arg)
+{
+	(void)self;
+	(void)arg;
+	kernel_refuse(SYS_mbind, EINVAL);
+	PEER_CHECK(!tmc_shmem_create(path, &alloc, NULL, GIB));
+	PEER_CHECK(errno == EINVAL && access(path, F_OK));
+	return 0;
+}
+
+static void calls_that_a_kernel_refuses(void **state)
+{
+	(void)state;
+	set_up("refused", NULL);
+	assert_int_equal(peer_run(grow_without_robust_list, NULL), 0);
+	assert_int_equal(peer_run(create_for_nodes_that_are_refused, NULL), 0);
 }
 
 static void whatever_fails_map_and_remap_leave_nothing(void **state)
@@ -333,6 +475,8 @@ int main(void)
 			whatever_fails_create_without_a_name_leaves_nothing),
 		cmocka_unit_test(whatever_fails_open_leaves_nothing),
 		cmocka_unit_test(whatever_fails_grow_changes_nothing),
+		cmocka_unit_test(an_interrupted_grow_goes_on),
+		cmocka_unit_test(calls_that_a_kernel_refuses),
 		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
 	};
 

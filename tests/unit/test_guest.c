@@ -175,14 +175,14 @@ static int crowd(struct peer *self, void *arg)
 {
 	tmc_shmem_t *shm;
 	pid_t child[GUESTS + 8];
-	int i, n = 0, status, refused = 0, pipes[2];
+	int i, n = 0, status, refused = 0, pipes[2], stay[2];
 	char c;
 
 	(void)arg;
 	kernel_without_reopen();
 	shm = receive(self);
 	PEER_CHECK(shm);
-	PEER_CHECK(pipe(pipes) == 0);
+	PEER_CHECK(pipe(pipes) == 0 && pipe(stay) == 0);
 	for (n = 0; n < GUESTS + 8; n++) {
 		child[n] = fork();
 		PEER_CHECK(child[n] >= 0);
@@ -191,10 +191,11 @@ static int crowd(struct peer *self, void *arg)
 			char *p = tmc_shmem_grow(shm, page);
 
 			close(pipes[0]);
+			close(stay[1]);
 			c = p ? 'g' : errno == EUSERS ? 'u' : '?';
 			if (write(pipes[1], &c, 1) != 1)
 				_exit(1);
-			pause();
+			_exit(read(stay[0], &c, 1) != 0);
 		}
 	}
 	for (i = 0; i < n; i++) {
@@ -204,9 +205,10 @@ static int crowd(struct peer *self, void *arg)
 	}
 	PEER_CHECK(refused == 9); /* we have one of the places */
 	PEER_CHECK(tmc_shmem_grow(shm, page));
+	close(stay[1]);
 	for (i = 0; i < n; i++) {
-		kill(child[i], SIGKILL);
 		PEER_CHECK(waitpid(child[i], &status, 0) == child[i]);
+		PEER_CHECK(status == 0);
 	}
 	tmc_shmem_close(shm);
 	return 0;

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""coverage.py DIR - lines of src/ that a run of DIR's build has executed.
+
+Those that were not are printed with the reason that uncovered.txt beside this
+file has for their function; a line without one is a failure, as are less than
+95 % of all.
+"""
+import json
+import os
+import subprocess
+import sys
+
+WANTED = 95.0
+here = os.path.dirname(os.path.abspath(__file__))
+
+
+def read_reasons():
+    """{(file, function): [how many lines at most, reason]}"""
+    reasons = {}
+    with open(os.path.join(here, "uncovered.txt"), encoding="ascii") as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, function, most, reason = line.split(None, 3)
+                most = sys.maxsize if most == "*" else int(most)
+                reasons[name, function] = [most, reason.strip()]
+    return reasons
+
+
+def lines_of(build, source):
+    """(line, function, executed), without those of headers"""
+    name = os.path.basename(source)
+    out = subprocess.run(
+        ["gcov", "--json-format", "--stdout", os.path.join(build, "src", name[:-2] + ".gcda")],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+    lines = {}
+    for f in json.loads(out)["files"]:
+        if f["file"] == source:
+            for l in f["lines"]:
+                key = l["line_number"], l.get("function_name", "-")
+                lines[key] = lines.get(key, 0) + l["count"]
+    return [(n, function, count > 0) for (n, function), count in sorted(lines.items())]
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    os.chdir(os.path.join(here, "..", ".."))
+    reasons = read_reasons()
+    missed, total, hit, bad = {}, 0, 0, 0
+    for source in sorted(os.listdir("src")):
+        data = os.path.join(build, "src", source[:-2] + ".gcda")
+        if not source.endswith(".c") or not os.path.exists(data):
+            continue
+        lines = lines_of(build, "src/" + source)
+        done = sum(executed for _, _, executed in lines)
+        print(f"{'src/' + source:22} {done:4} of {len(lines):4} lines, {100 * done / len(lines):5.1f} %")
+        total += len(lines)
+        hit += done
+        for n, function, executed in lines:
+            if not executed:
+                missed.setdefault((source, function), []).append(n)
+    print("not run:")
+    for (source, function), numbers in missed.items():
+        most, reason = reasons.get((source, function), [0, "-"])
+        if len(numbers) > most:
+            bad += 1
+            reason = f"NO REASON in tests/support/uncovered.txt for more than {most} lines"
+        print(f"{source} {function}(): {reason}")
+        with open("src/" + source, encoding="ascii") as f:
+            text = f.read().split("\n")
+        for n in numbers:
+            print(f"    {n}: {text[n - 1].strip()}")
+    print(f"coverage: {hit} of {total} lines of src, {100 * hit / total:.1f} %")
+    return bad > 0 or 100 * hit < WANTED * total
+
+
+sys.exit(main())
