@@ -87,24 +87,28 @@ static int copy_chunks(struct shmi_heap *hp)
 {
 	struct heap_hdr *h = hp->h;
 	uint32_t n = h->nchunks, i, gen = h->gen;
+	uint64_t sum = 0;
 
 	if (!n || n > HEAP_CHUNKS || h->chunk[0].start != (uintptr_t)h)
 		return -EUCLEAN;
-	hp->nslices = 0;
 	for (i = 0; i < n; i++) {
 		uint64_t start = h->chunk[i].start;
 		uint32_t len = h->chunk[i].nslices, nhead = h->chunk[i].nhead;
 
 		if (!good_chunk(hp, start, len, nhead))
 			return -EUCLEAN;
+		sum += len;
+		/* Others read the first one without the lock. */
+		if (hp->chunk[i].start == start && hp->chunk[i].nslices == len)
+			continue;
 		hp->chunk[i].start = start;
 		hp->chunk[i].table =
 			(_Atomic uint32_t *)(start +
 					     (i ? 0 : sizeof(struct heap_hdr)));
 		hp->chunk[i].nslices = len;
 		hp->chunk[i].nhead = nhead;
-		hp->nslices += len;
 	}
+	atomic_store_explicit(&hp->nslices, sum, memory_order_relaxed);
 	hp->nchunks = n;
 	hp->gen = gen;
 	return 0;
@@ -112,7 +116,8 @@ static int copy_chunks(struct shmi_heap *hp)
 
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
 {
-	return hp->nslices * HEAP_SLICE;
+	return atomic_load_explicit(&hp->nslices, memory_order_relaxed) *
+	       HEAP_SLICE;
 }
 
 /* ----- the lock ----- */

@@ -27,8 +27,8 @@ struct shmi_heap {
 	uint32_t slot, life; /* who we are in owner words */
 	uint32_t gen;	     /* h->gen when chunk[] was copied */
 	uint32_t nchunks;
-	uint64_t nslices; /* of all chunks */
-	uint32_t last;	  /* chunk in which a run was found */
+	_Atomic uint64_t nslices; /* of all chunks; relaxed: how large it is */
+	uint32_t last;		  /* chunk in which a run was found */
 	struct {
 		uint64_t start;
 		_Atomic uint32_t *table;

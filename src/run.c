@@ -144,7 +144,7 @@ static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 
 static bool may_keep(const struct shmi_heap *hp, uint32_t n, bool large)
 {
-	uint64_t most = hp->nslices / KEEP_PART;
+	uint64_t most = shmi_heap_footprint(hp) / HEAP_SLICE / KEEP_PART;
 	uint64_t least = large ? KEEP_LARGE : KEEP_SPANS;
 
 	return n <= KEEP_RUN && kept(hp) + n <= (most > least ? most : least);

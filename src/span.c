@@ -270,7 +270,9 @@ static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 			   uint32_t class, uint32_t ready)
 {
 	uint32_t left = span_bytes(r, class) - ready, size = heap_size[class];
-	uint32_t n = hp->nslices >= FILL_LARGE ? left : FILL_BYTES;
+	uint32_t n = shmi_heap_footprint(hp) >= FILL_LARGE * HEAP_SLICE
+			     ? left
+			     : FILL_BYTES;
 
 	n = n < size ? size : n / size * size;
 	return n < left ? n : left;

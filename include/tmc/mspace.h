@@ -128,7 +128,8 @@ TMC_API void tmc_mspace_free(void *p);
 TMC_API size_t tmc_mspace_usable_size(const void *p);
 
 /**
- * tmc_mspace_trim() - give free memory back to the system
+ * tmc_mspace_trim() - give free memory back to the system, also what the heap
+ *	and the calling thread hold for the next blocks
  * @pad: ignored
  *
  * Takes back what the dead have left, and punches out what is free. The arena
