@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -300,42 +299,6 @@ static void application_and_heaps_grow_in_any_order(void **state)
 	assert_int_equal(play(other, 41, STEPS / 10), 0);
 	assert_true(tmc_mspace_destroy(other) > 4 * MIB);
 	assert_minus_errno(tmc_mspace_check(other), EINVAL);
-}
-
-static size_t blocks(void)
-{
-	struct stat st;
-
-	return fstat(tmc_shmem_fd(shm), &st) ? 0 : (size_t)st.st_blocks * 512;
-}
-
-static void a_large_block_gives_its_memory_back(void **state)
-{
-	size_t before = blocks(), size = tmc_shmem_current_size(shm);
-	char *p = tmc_mspace_malloc(*state, 10 * MIB);
-
-	assert_non_null(p);
-	assert_true(blocks() >= before + 10 * MIB);
-	size = tmc_shmem_current_size(shm);
-	tmc_mspace_free(p);
-	assert_in_range(blocks(), before, before + 64 * KIB);
-	assert_int_equal(tmc_shmem_current_size(shm), size);
-	p = tmc_mspace_calloc(*state, 10, MIB);
-	assert_non_null(p);
-	assert_int_equal(tmc_shmem_current_size(shm), size);
-	assert_true(is_zero((unsigned char *)p, 10 * MIB));
-}
-
-static void a_small_heap_takes_little(void **state)
-{
-	size_t before = blocks();
-	tmc_mspace heap;
-
-	(void)state;
-	heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(shm));
-	assert_non_null(heap);
-	assert_non_null(tmc_mspace_malloc(heap, 1));
-	assert_in_range(blocks() - before, 1, 64 * KIB);
 }
 
 static void large_alignments_hold(void **state)
@@ -659,8 +622,6 @@ int main(void)
 		TEST(a_block_can_be_freed_by_another_process),
 		TEST(a_heap_is_found_again_after_a_restart),
 		TEST(application_and_heaps_grow_in_any_order),
-		TEST(a_large_block_gives_its_memory_back),
-		TEST(a_small_heap_takes_little),
 		TEST(large_alignments_hold),
 		TEST(a_full_heap_says_enomem_and_works_on),
 		TEST(sizes_that_wrap_are_enomem),
