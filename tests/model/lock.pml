@@ -41,8 +41,9 @@
  * (with OWN_SLOT: so many of the processes are guests, who claim one of their
  * slots by its word and go by the kernel's mark alone). Broken on purpose:
  * GUEST_ZERO (a guest's release leaves 0 in its word, which is then claimed),
- * DESCRIPTION (a guest that dies in line stays there), WAKE_FIRST, CLEAR_TO_TID, NO_RECHECK, NO_QUEUE, NO_COUNT,
- * NO_CLAIM_RULE, NO_REPAIR, SIZE_FIRST.
+ * DESCRIPTION (a guest that dies in line stays there), WAKE_FIRST,
+ * CLEAR_TO_TID, NO_RECHECK, NO_QUEUE, NO_COUNT, NO_CLAIM_RULE, NO_REPAIR,
+ * SIZE_FIRST.
  */
 #ifndef NP
 #define NP 3		/* processes alive at once */
