@@ -2,6 +2,7 @@
 /* test_mspace_memory.c - the memory that a heap takes, and gives back. */
 #include "test.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include <shmem.h>
@@ -101,6 +102,33 @@ static void a_small_heap_takes_little(void **state)
 	assert_in_range(blocks() - before, 1, 64 * KIB);
 }
 
+/* A heap that is full but for what the thread holds for the next blocks. */
+static void what_is_held_is_not_missing(void **state)
+{
+	tmc_mspace heap = tmc_mspace_create_special(8 * MIB, TMC_MSPACE_NOGROW,
+						    tmc_shmem_alloc(shm));
+	char *p[32];
+	size_t n, i;
+
+	(void)state;
+	assert_non_null(heap);
+	for (n = 0; (p[n] = tmc_mspace_malloc(heap, 400 * KIB)); n++)
+		;
+	assert_int_equal(errno, ENOMEM);
+	assert_in_range(n, 8, 31);
+	while (tmc_mspace_malloc(heap, 20000))
+		;
+	assert_int_equal(errno, ENOMEM);
+	tmc_mspace_free(p[0]);
+	tmc_mspace_free(p[1]);
+	p[0] = tmc_mspace_malloc(heap, 800 * KIB);
+	assert_non_null(p[0]);
+	tmc_mspace_free(p[0]);
+	for (i = 0; i < 20; i++)
+		assert_non_null(tmc_mspace_malloc(heap, 20000));
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -109,6 +137,7 @@ int main(void)
 		TEST(a_large_block_gives_its_memory_back),
 		TEST(what_is_held_is_bounded_and_trim_gives_it_back),
 		TEST(a_small_heap_takes_little),
+		TEST(what_is_held_is_not_missing),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
