@@ -55,7 +55,7 @@ help:
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make shim       sqlite3, python3, cc1, redis-server on a heap in an arena'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
-	@echo 'make model fuzz the lock for spin; the fuzzers for a minute'
+	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
