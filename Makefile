@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # libshmem. `make help` lists what there is to make.
 #
-# CFLAGS, CPPFLAGS, LDFLAGS, CC, PREFIX, LIBDIR, DESTDIR are the user's; V=1
-# shows commands. All products go to $(BUILD).
+# CFLAGS, CXXFLAGS, CPPFLAGS, LDFLAGS, CC, CXX, PREFIX, LIBDIR, DESTDIR are the
+# user's; V=1 shows commands. All products go to $(BUILD).
 
 VERSION = 0.1.0
 SONAME  = libshmem.so.0
@@ -12,6 +12,7 @@ INCDIR   = $(PREFIX)/include
 MANDIR   = $(PREFIX)/share/man
 BUILD   ?= .build
 CFLAGS  ?= -O2 -g
+CXXFLAGS ?= $(CFLAGS)
 INSTALL ?= install
 V       ?= 0
 ifeq ($(V),0)
@@ -24,6 +25,8 @@ WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Werror=incompatible-pointer-types $(WERROR)
 OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude -DTMC_VERSION='"$(VERSION)"'
 OUR_CFLAGS = -std=gnu11 $(WARN) -MMD -MP $(SAN_FLAGS)
+OUR_CXXFLAGS = -std=c++11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR) \
+	-MMD -MP $(SAN_FLAGS)
 LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
 OUR_LDFLAGS = $(SAN_FLAGS)
 ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
@@ -33,6 +36,8 @@ OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
 A = $(BUILD)/libshmem.a
 SO = $(BUILD)/libshmem.so
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+EXAMPLES_CXX = $(patsubst examples/%.cpp,$(BUILD)/examples/%,\
+	$(wildcard examples/*.cpp))
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
 	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
 SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
@@ -40,7 +45,7 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(EXAMPLES)
+all: $(A) $(SO) $(EXAMPLES) $(EXAMPLES_CXX)
 
 help:
 	@echo 'make            libshmem.a, libshmem.so and the examples'
@@ -51,7 +56,7 @@ help:
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make shim       sqlite3, python3, cc1, redis-server on a heap in an arena'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
-	@echo 'make model fuzz the lock for spin; the fuzzers for a minute'
+	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
@@ -82,6 +87,15 @@ $(BUILD)/examples/%: examples/%.c $(A)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
 
+# Those in C++ are left out where there is no compiler for it.
+$(BUILD)/examples/%: examples/%.cpp $(A)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)if ! echo '#include <map>' | \
+		$(CXX) -x c++ -fsyntax-only - 2>/dev/null; then \
+		rm -f $@; echo '  left out: $@, since $(CXX) is no C++ compiler'; \
+	else $(CXX) -Iinclude $(CPPFLAGS) $(OUR_CXXFLAGS) $(CXXFLAGS) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread; fi
+
 # Test programs are linked with the archive, so that they can reach modules;
 # tests/support/kernel.c can stand in the way of its system calls.
 WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite \
@@ -104,7 +118,7 @@ check: need-cmocka all $(TESTS) $(AGENTS)
 rounds: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
-demo: $(EXAMPLES)
+demo: $(EXAMPLES) $(EXAMPLES_CXX)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
 
 bench: $(BENCHES)

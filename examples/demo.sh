@@ -80,6 +80,16 @@ peer=$!
 "$bin/client" "the second"
 wait "$peer"
 peer=
+echo
+echo "== a hash table on a heap; of those who fill it half are killed"
+"$bin/table"
+echo
+echo "== a std::map and a std::vector of strings on a heap"
+if [ -x "$bin/words" ]; then
+	"$bin/words"
+else
+	echo "left out: words was not built, there is no C++ compiler"
+fi
 if [ -n "$(ls -A "$dir")" ]; then
 	echo "demo: left behind:" >&2
 	ls -lA "$dir" >&2

@@ -9,9 +9,11 @@ for m in aarch64 riscv64; do
 		echo "cross: $m left out, no $cc (make deps-all)"
 		continue
 	fi
-	"$MAKE" -s CC="$cc" AR="$m-linux-gnu-ar" BUILD="$B/$m" \
+	"$MAKE" -s CC="$cc" CXX="$m-linux-gnu-g++" \
+		AR="$m-linux-gnu-ar" BUILD="$B/$m" \
 		WERROR=-Werror LDFLAGS=-static all 2>"$B/cross.$m" ||
-		"$MAKE" -s CC="$cc" AR="$m-linux-gnu-ar" BUILD="$B/$m" \
+		"$MAKE" -s CC="$cc" CXX="$m-linux-gnu-g++" \
+		AR="$m-linux-gnu-ar" BUILD="$B/$m" \
 			WERROR=-Werror all || { bad=1; continue; }
 	echo "cross: $m builds clean"
 	qemu=$(command -v "qemu-$m-static" || command -v "qemu-$m") || continue

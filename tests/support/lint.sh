@@ -14,7 +14,7 @@ need() {
 need clang clang-tidy clang-format cppcheck groff nm python3
 
 ours=$(ls src/*.[ch] include/*.h include/tmc/*.h)
-code=$(find tests examples -name '*.[ch]' -o -name '*.cpp' | sort)
+code=$(find tests examples -name '*.[ch]' -o -name '*.[ch]pp' | sort)
 lib=$(ls src/*.c)
 flags="-std=gnu11 -D_GNU_SOURCE -Iinclude -Isrc -Itests/support"
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
@@ -70,6 +70,13 @@ for f in $(echo "$code" | grep '\.c$'); do
 	*/fuzz/*) continue ;; # its compiler is clang alone; see tests/fuzz
 	esac
 	gcc $flags $warn -O1 -fsyntax-only "$f" || say "gcc $f"
+done
+for f in $(echo "$code" | grep '^examples/.*pp$'); do
+	for cxx in g++ clang++; do
+		$cxx -std=c++11 -Iinclude -Wall -Wextra -Wpedantic -Wshadow \
+			-Wconversion -Werror -x c++ -fsyntax-only "$f" ||
+			say "$cxx $f"
+	done
 done
 for h in shmem.h tmc/alloc.h tmc/shmem.h tmc/mspace.h tmc/cmem.h; do
 	echo "#include <$h>" >"$B/h.c"
