@@ -186,6 +186,8 @@ static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 		span_step(old, span_state(old) & ~SPAN_CURRENT);
 	if (e != SPAN_NO_ENTRY) {
 		r = t->own[e].run;
+		t->idle -= t->own[e].idle;
+		t->own[e].idle = false;
 		span_step(r, (span_state(r) & ~SPAN_FULL) | SPAN_CURRENT);
 	}
 	t->ring[class] = e;
@@ -336,8 +338,6 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 		struct shmi_own *o = &t->own[e];
 
 		if (has_block(t, o, class)) {
-			t->idle -= o->idle;
-			o->idle = false;
 			make_current(t, class, e);
 			return true;
 		}
