@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_kill_heap.c - users of one heap are killed at random.
+ *
+ * Eight processes take, change, swap and give back blocks, each with a journal
+ * of what it has in the arena itself. One after the other is killed, what its
+ * journal has is freed for it, and it is replaced. At the end all that is left
+ * is what the dead had in hand between a call and their journal. SOAK makes it
+ * 10,000 deaths.
+ */
+#include "test.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <shmem.h>
+
+#include "peer.h"
+
+#define KILLS 100
+#define PLAYERS 8u
+#define SLOTS 200u
+#define SWAPS 32u
+#define MOST_BYTES (150 * KIB)
+
+struct block {
+	uint32_t bytes, seed;
+	unsigned char rest[];
+};
+
+static struct game {
+	tmc_mspace heap;
+	_Atomic int stop, wrong;
+	_Atomic uint64_t longest; /* ns that one call took */
+	struct {
+		_Atomic uint64_t turns;
+		_Atomic(struct block *) slot[SLOTS];
+	} journal[PLAYERS];
+	_Atomic(struct block *) swap[SWAPS];
+} * g;
+
+static uint64_t ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void note(uint64_t since)
+{
+	uint64_t took = ns() - since, most = atomic_load(&g->longest);
+
+	while (took > most &&
+	       !atomic_compare_exchange_weak(&g->longest, &most, took))
+		;
+}
+
+static void fill(struct block *b, uint32_t bytes, uint32_t seed)
+{
+	b->bytes = bytes;
+	b->seed = seed;
+	memset(b->rest, (int)seed, bytes - sizeof(*b));
+}
+
+/* Both ends and the middle of it. */
+static int is_whole(const struct block *b)
+{
+	uint32_t n = b->bytes - (uint32_t)sizeof(*b);
+	unsigned char c = (unsigned char)b->seed;
+
+	return b->bytes > sizeof(*b) && b->bytes <= MOST_BYTES &&
+	       b->rest[0] == c && b->rest[n / 2] == c && b->rest[n - 1] == c;
+}
+
+static struct block *take(unsigned int *rng)
+{
+	uint32_t r = (uint32_t)rand_r(rng);
+	uint32_t bytes =
+		r % 50 ? 16 + r / 64 % 2000
+		       : (uint32_t)(MOST_BYTES - r / 64 % MOST_BYTES / 2);
+	uint64_t t = ns();
+	struct block *b = tmc_mspace_malloc(g->heap, bytes);
+
+	note(t);
+	if (b)
+		fill(b, bytes, r);
+	return b;
+}
+
+static void give(struct block *b)
+{
+	uint64_t t = ns();
+
+	if (!is_whole(b))
+		atomic_store(&g->wrong, 1);
+	tmc_mspace_free(b);
+	note(t);
+}
+
+/* The journal is behind the call by what the player has in hand. */
+static int play(struct peer *self, void *arg)
+{
+	unsigned int me = (unsigned int)(uintptr_t)arg;
+	unsigned int rng = (unsigned int)(uintptr_t)self ^ (unsigned int)ns();
+
+	while (!atomic_load(&g->stop)) {
+		unsigned int i = (unsigned int)rand_r(&rng) % SLOTS;
+		struct block *b =
+			atomic_exchange(&g->journal[me].slot[i], NULL);
+
+		if (!b)
+			b = take(&rng);
+		else if (rand_r(&rng) % 4)
+			give(b), b = NULL;
+		else
+			b = atomic_exchange(
+				&g->swap[(unsigned int)rand_r(&rng) % SWAPS],
+				b);
+		atomic_store(&g->journal[me].slot[i], b);
+		atomic_fetch_add(&g->journal[me].turns, 1);
+	}
+	return 0;
+}
+
+static void clear(_Atomic(struct block *) *slot, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		struct block *b = atomic_exchange(&slot[i], NULL);
+
+		if (b)
+			give(b);
+	}
+}
+
+static void start(struct peer *p, unsigned int player)
+{
+	assert_int_equal(peer_fork(p, play, (void *)(uintptr_t)player), 0);
+}
+
+/* Until it has done @n turns more. */
+static void let_play(unsigned int player, uint64_t n)
+{
+	uint64_t until = atomic_load(&g->journal[player].turns) + n;
+
+	while (atomic_load(&g->journal[player].turns) < until)
+		sched_yield();
+}
+
+static void a_heap_goes_on_whoever_dies(void **state)
+{
+	tmc_shmem_t *shm =
+		tmc_shmem_create(box_path("kill-heap"), NULL, NULL, 4 * GIB);
+	int kills = getenv("SOAK") ? 100 * KILLS : KILLS, i;
+	struct peer p[PLAYERS];
+	unsigned int player, rng = 7;
+	struct stat st;
+	size_t used;
+	uint64_t turns = 0;
+	tmc_mspace heap;
+
+	(void)state;
+	assert_non_null(shm);
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	g = tmc_mspace_calloc(heap, 1, sizeof(*g));
+	assert_non_null(g);
+	g->heap = heap;
+	for (player = 0; player < PLAYERS; player++)
+		start(&p[player], player);
+	for (i = 0; i < kills; i++) {
+		player = (unsigned int)rand_r(&rng) % PLAYERS;
+		let_play(player, (uint64_t)rand_r(&rng) % 300 + 1);
+		peer_kill(&p[player]);
+		clear(g->journal[player].slot, SLOTS);
+		start(&p[player], player);
+		let_play((player + 1) % PLAYERS, 1);
+	}
+	atomic_store(&g->stop, 1);
+	for (player = 0; player < PLAYERS; player++) {
+		assert_int_equal(peer_end(&p[player]), 0);
+		clear(g->journal[player].slot, SLOTS);
+		turns += atomic_load(&g->journal[player].turns);
+	}
+	clear(g->swap, SWAPS);
+	assert_int_equal(atomic_load(&g->wrong), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	tmc_mspace_statistics(heap, NULL, NULL, &used);
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &st), 0);
+	printf("%d kills, %llu turns; in the hands of the dead: %zu bytes, %zu "
+	       "for each; memory %zu KiB; the longest call %.1f ms\n",
+	       kills, (unsigned long long)turns, used - sizeof(*g),
+	       (used - sizeof(*g)) / (size_t)kills, (size_t)st.st_blocks / 2,
+	       (double)atomic_load(&g->longest) / 1e6);
+	/* No more than a block for each death. */
+	assert_in_range(used, sizeof(*g),
+			sizeof(*g) + (size_t)kills * MOST_BYTES);
+	tmc_mspace_free(g);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("kill-heap")), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_heap_goes_on_whoever_dies),
+	};
+
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}
