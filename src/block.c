@@ -136,11 +136,12 @@ void shmi_heap_free(void *p)
 
 static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
 {
+	uint32_t class;
 	char *start;
 
 	if (is_small(r)) {
-		start = shmi_span_block(t->hp, r, p);
-		return heap_size[r->kind] - (size_t)((const char *)p - start);
+		start = shmi_span_block(t->hp, r, p, &class);
+		return heap_size[class] - (size_t)((const char *)p - start);
 	}
 	shmi_large_check(t, r, p);
 	return r->len;

@@ -81,7 +81,10 @@ static uint32_t used_of(uint64_t state)
 
 uint32_t shmi_span_used(const struct heap_run *r)
 {
-	return used_of(span_state(r)) * heap_size[r->kind];
+	uint32_t kind = r->kind; /* once: it may change */
+
+	return kind < HEAP_CLASSES ? used_of(span_state(r)) * heap_size[kind]
+				   : 0;
 }
 
 /* What follows the free block at @off: false for a list that is damaged. */
@@ -460,9 +463,10 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 }
 
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
-		      const void *p)
+		      const void *p, uint32_t *class)
 {
-	return (char *)span_word(r, offset_of(hp, r, class_of(hp, r), p));
+	*class = class_of(hp, r);
+	return (char *)span_word(r, offset_of(hp, r, *class, p));
 }
 
 /* A span without a block in use. Its state says first that there is no list,
@@ -524,7 +528,7 @@ void shmi_span_let_go(struct shmi_thread *t)
 			continue;
 		collect(t->hp, r);
 		if (!used_of(span_state(r)))
-			give_up(t, r, r->kind, e);
+			give_up(t, r, class_of(t->hp, r), e);
 	}
 }
 

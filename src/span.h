@@ -69,9 +69,9 @@ static inline bool shmi_thread_valid(struct shmi_thread *t,
 
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class);
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
-/* Start of the block that @p is in, or dies. */
+/* Start of the block that @p is in, and its class; or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
-		      const void *p);
+		      const void *p, uint32_t *class);
 /* Gives up all that @t has: to the heap, or as orphans. Takes the lock. */
 void shmi_span_leave(struct shmi_thread *t);
 /* Those without a block in use go back to the heap. */
