@@ -340,13 +340,15 @@ bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner)
 /* Under the lock. */
 static void come_in(struct shmi_heap *hp)
 {
+	uint32_t life;
 	if (!hp->arena) {
 		hp->slot = 0;
-		hp->life = 1 + (uint32_t)hp->h->life[0]++ % HEAP_THREADS;
-		return;
+		life = 1 + (uint32_t)hp->h->life[0]++ % HEAP_THREADS;
+	} else {
+		hp->slot = hp->arena->lock.slot;
+		life = ++hp->h->life[hp->slot] & HEAP_THREADS;
 	}
-	hp->slot = hp->arena->lock.slot;
-	hp->life = ++hp->h->life[hp->slot] & HEAP_THREADS;
+	atomic_store_explicit(&hp->life, life, memory_order_release);
 }
 
 /* ----- fork, and arenas that close ----- */
@@ -505,7 +507,8 @@ static int find(const void *p, bool trust, struct shmi_heap **out)
 		err = meet(h, trust, &hp);
 	pthread_mutex_unlock(&registry);
 	*out = hp;
-	if (err || (*out)->life)
+	/* acquire: and then slot is right */
+	if (err || atomic_load_explicit(&(*out)->life, memory_order_acquire))
 		return err;
 	err = shmi_heap_lock(*out);
 	if (err)

@@ -24,8 +24,10 @@ struct shmi_heap {
 	bool growable;
 	bool populate;
 	pthread_mutex_t mutex;
-	uint32_t slot, life; /* who we are in owner words */
-	uint32_t gen;	     /* h->gen when chunk[] was copied */
+	/* Who we are in owner words; slot is right when life is not 0. */
+	uint32_t slot;
+	_Atomic uint32_t life;
+	uint32_t gen; /* h->gen when chunk[] was copied */
 	uint32_t nchunks;
 	_Atomic uint64_t nslices; /* of all chunks; relaxed: how large it is */
 	uint32_t last;		  /* chunk in which a run was found */
