@@ -191,7 +191,8 @@ soak: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)SOAK=1 tests/model/run.sh
 	$(Q)SOAK=1 TEST_TIMEOUT=7200 BUILD=$(BUILD) tests/support/run.sh \
 		$(filter $(BUILD)/tests/crash/%,$(TESTS))
-	$(Q)BUILD=$(BUILD) tests/fuzz/run.sh 10000000x
+	$(Q)BUILD=$(BUILD) ONLY="header calls" tests/fuzz/run.sh 10000000x
+	$(Q)BUILD=$(BUILD) ONLY="heap heap_forged" tests/fuzz/run.sh 1000000x
 
 model:
 	$(Q)tests/model/run.sh
