@@ -129,7 +129,6 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
-uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r);
 /* Pages of free runs go back: whether there were any. */
 bool shmi_run_purge(struct shmi_heap *hp);
 /* Calls @each for all used runs until it returns non-zero: that. */

@@ -43,6 +43,13 @@ static inline uint32_t heap_class(size_t n)
 	return c;
 }
 
+/* Bytes of as many blocks as there are in @n, one at least. */
+static inline uint32_t heap_whole(uint32_t n, uint32_t c)
+{
+	return n < heap_size[c] ? heap_size[c]
+				: n / heap_size[c] * heap_size[c];
+}
+
 /* Offset in its slice of a span's first block, and bytes of all of them. */
 static inline uint32_t span_start(const struct heap_run *r)
 {

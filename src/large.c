@@ -35,6 +35,14 @@ static void drop_held(struct shmi_thread *t, uint32_t i)
 	t->held[i] = t->held[--t->nheld];
 }
 
+static void give_held(struct shmi_thread *t, uint32_t i)
+{
+	struct heap_run *r = t->held[i].run;
+
+	drop_held(t, i);
+	shmi_run_give(t->hp, r, false, true);
+}
+
 /* One that a block of @count slices fills, but for an eighth. */
 static struct heap_run *take_held(struct shmi_thread *t, uint32_t count)
 {
@@ -60,12 +68,8 @@ static bool hold(struct shmi_thread *t, struct heap_run *r)
 	if (!n || n > HOLD_MOST / 4 ||
 	    heap_base(r) + n * HEAP_SLICE > t->lo + t->len)
 		return false;
-	while (t->nheld == SPAN_HELD || t->held_slices + n > HOLD_MOST) {
-		struct heap_run *oldest = t->held[0].run;
-
-		drop_held(t, 0);
-		shmi_run_give(t->hp, oldest, false, true);
-	}
+	while (t->nheld == SPAN_HELD || t->held_slices + n > HOLD_MOST)
+		give_held(t, 0); /* the oldest, or so */
 	t->held[t->nheld].run = r;
 	t->held[t->nheld++].nslices = n;
 	t->held_slices += n;
@@ -76,12 +80,8 @@ bool shmi_large_let_go(struct shmi_thread *t)
 {
 	bool any = t->nheld;
 
-	while (t->nheld) {
-		struct heap_run *r = t->held[t->nheld - 1].run;
-
-		drop_held(t, t->nheld - 1);
-		shmi_run_give(t->hp, r, false, true);
-	}
+	while (t->nheld)
+		give_held(t, t->nheld - 1);
 	return any;
 }
 

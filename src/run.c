@@ -385,34 +385,37 @@ static struct heap_at where(struct shmi_heap *hp, const struct heap_run *r)
 	shmi_heap_die("no run of this heap", r, hp->h);
 }
 
-uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r)
+/* The word of a run that is in use. */
+static uint32_t get_used(struct shmi_heap *hp, struct heap_at at)
 {
-	uint32_t word = get(hp, where(hp, r));
+	uint32_t word = get(hp, at);
 
 	if (!(word & HEAP_USED))
-		shmi_heap_die("no run in use", r, hp->h);
-	return word & HEAP_COUNT;
+		shmi_heap_die("no run in use", heap_head(heap_slice(hp, at)),
+			      hp->h);
+	return word;
 }
 
 /*
  * The mark goes last: a run in use without one would be damage. If we die in
  * between, a second free of that address is not told from the first.
  */
-static struct heap_at set_free(struct shmi_heap *hp, struct heap_run *r,
-			       uint32_t flags)
+static void set_free(struct shmi_heap *hp, struct heap_at at, uint32_t flags)
 {
-	struct heap_at at = where(hp, r);
-	uint32_t word = flags | shmi_run_len(hp, r);
+	uint32_t word = flags | (get_used(hp, at) & HEAP_COUNT);
+	struct heap_run *r = heap_head(heap_slice(hp, at));
 
 	put(hp, at, word);
 	atomic_store_explicit(&r->mark, 0, memory_order_relaxed);
 	count_kept(hp, word, true);
-	return at;
 }
 
 void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 {
-	settle(hp, set_free(hp, r, flags));
+	struct heap_at at = where(hp, r);
+
+	set_free(hp, at, flags);
+	settle(hp, at);
 }
 
 /*
@@ -423,17 +426,20 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep)
 {
-	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, n;
+	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, word, n;
 	struct heap_at at;
 	bool zero = true;
 
 	if (shmi_heap_lock(hp))
 		return;
-	n = shmi_run_len(hp, r);
-	if (part || get(hp, where(hp, r)) & HEAP_PART)
+	at = where(hp, r);
+	word = get_used(hp, at);
+	n = word & HEAP_COUNT;
+	if (part || word & HEAP_PART)
 		flags |= HEAP_PART;
 	if (keep && may_keep(hp, n, r->kind == HEAP_LARGE)) {
-		shmi_run_free(hp, r, flags);
+		set_free(hp, at, flags);
+		settle(hp, at);
 		shmi_heap_unlock(hp);
 		return;
 	}
@@ -444,7 +450,7 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		if (shmi_heap_lock(hp))
 			return;
 	}
-	at = set_free(hp, r, HEAP_DIRTY);
+	set_free(hp, at, HEAP_DIRTY);
 	if (!shmi_heap_punch(hp, heap_slice(hp, at), HEAP_SLICE) && zero)
 		put(hp, at, n);
 	settle(hp, at);
@@ -473,7 +479,7 @@ static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 {
 	struct heap_at at = where(hp, r), behind;
-	uint32_t len = shmi_run_len(hp, r), word;
+	uint32_t len = get_used(hp, at) & HEAP_COUNT, word;
 
 	if (n < len)
 		cut(hp, at, n);

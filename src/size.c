@@ -39,9 +39,10 @@
  *
  * Who is under way is told by the file lock GROWING (users.h), which a process
  * loses when another thread closes a descriptor of the file. So GROWING decides
- * only when to tidy up. What keeps pages and size together is epoch, and this, under the lock: for each
- * grow that is outside in the present epoch, what it makes present ends below
- * ahead or size. Therefore every cut below that moves epoch.
+ * only when to tidy up. What keeps pages and size together is epoch, and this,
+ * under the lock: for each grow that is outside in the present epoch, what it
+ * makes present ends below ahead or size. Therefore every cut below that moves
+ * epoch.
  *
  * tests/model/grow.pml is this for spin.
  *
@@ -157,10 +158,12 @@ int shmi_size_repair(struct shmi_arena *a)
 	err = read_size(a, &size);
 	if (err)
 		return err;
-	if (size > there)
-		set_size(a, size = there);
-	else if (st.len == file_len(a, size) && !read_ahead(a))
+	if (size > there) {
+		size = there;
+		set_size(a, size);
+	} else if (st.len == file_len(a, size) && !read_ahead(a)) {
 		return 0;
+	}
 	/* Cut at rest to less than the data's offset. */
 	if (st.len < file_len(a, size))
 		err = shmi_os_extend(shmi_arena_data_fd(a), file_len(a, size),

@@ -187,6 +187,15 @@ static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 	t->cur[class] = r;
 }
 
+/* Behind entry @at. */
+static void ring_in(struct shmi_thread *t, uint32_t at, uint32_t e)
+{
+	t->own[e].prev = at;
+	t->own[e].next = t->own[at].next;
+	t->own[t->own[e].next].prev = e;
+	t->own[at].next = e;
+}
+
 static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 {
 	uint32_t e = t->spare, at = t->ring[class];
@@ -196,14 +205,10 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
 	*known(t, r) = (struct heap_known){ r, class, heap_magic[class] };
-	if (at == SPAN_NO_ENTRY) {
+	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
-	} else {
-		t->own[e].prev = at;
-		t->own[e].next = t->own[at].next;
-		t->own[t->own[e].next].prev = e;
-		t->own[at].next = e;
-	}
+	else
+		ring_in(t, at, e);
 	t->count[class]++;
 	t->spans++;
 	r->place = e;
@@ -252,10 +257,7 @@ static void ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
 	if (at == e || t->own[at].next == e)
 		return;
 	ring_out(t, e);
-	t->own[e].prev = at;
-	t->own[e].next = t->own[at].next;
-	t->own[t->own[e].next].prev = e;
-	t->own[at].next = e;
+	ring_in(t, at, e);
 }
 
 /* ----- malloc ----- */
@@ -264,12 +266,12 @@ static void ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
 static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 			   uint32_t class, uint32_t ready)
 {
-	uint32_t left = span_bytes(r, class) - ready, size = heap_size[class];
+	uint32_t left = span_bytes(r, class) - ready;
 	uint32_t n = shmi_heap_footprint(hp) >= FILL_LARGE * HEAP_SLICE
 			     ? left
 			     : FILL_BYTES;
 
-	n = n < size ? size : n / size * size;
+	n = heap_whole(n, class);
 	return n < left ? n : left;
 }
 
@@ -291,14 +293,14 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint64_t state = span_state(r), off;
 	uint32_t size = heap_size[class], ever = ever_of(state);
-	uint32_t end = get(r->ready), most = LINK_BYTES, start = span_start(r);
+	uint32_t end = get(r->ready), most, start = span_start(r);
 
 	if (end > span_bytes(r, class) || ever > end || ever % size ||
 	    end % size)
 		shmi_heap_die("head of a span overwritten", r, t->h);
 	if (ever == end)
 		return false;
-	most = most < size ? size : most / size * size;
+	most = heap_whole(LINK_BYTES, class);
 	if (end - ever > most)
 		end = ever + most;
 	for (off = start + ever; off + size < start + end; off += size)
@@ -459,16 +461,20 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 	return (char *)span_word(r, offset_of(hp, r, *class, p));
 }
 
+/* Whether pages of its blocks may be missing. */
+static bool is_part(const struct heap_run *r, uint32_t class)
+{
+	return get(r->ready) < span_bytes(r, class);
+}
+
 /* A span without a block in use. Its state says first that there is no list,
  * since its pages may go. */
 static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		    uint32_t e)
 {
-	bool part = get(r->ready) < span_bytes(r, class);
-
 	ring_drop(t, class, e);
 	span_step(r, 0);
-	shmi_run_give(t->hp, r, part, true);
+	shmi_run_give(t->hp, r, is_part(r, class), true);
 }
 
 static uint32_t most_idle(const struct shmi_thread *t)
@@ -587,12 +593,6 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	return used_of(span_state(r));
 }
 
-static uint32_t free_flags(const struct heap_run *r, uint32_t class)
-{
-	return HEAP_DIRTY | HEAP_KEPT |
-	       (get(r->ready) < span_bytes(r, class) ? HEAP_PART : 0);
-}
-
 struct sweep {
 	struct shmi_thread *t;
 	uint32_t class;
@@ -664,7 +664,10 @@ void shmi_span_leave(struct shmi_thread *t)
 			set(r->owner, 0);
 			left++;
 		} else {
-			shmi_run_free(t->hp, r, free_flags(r, class));
+			shmi_run_free(
+				t->hp, r,
+				HEAP_DIRTY | HEAP_KEPT |
+					(is_part(r, class) ? HEAP_PART : 0));
 		}
 	}
 	if (left)

@@ -11,10 +11,10 @@
 
 #include "../fuzz/harness_calls.h"
 #include "../fuzz/harness_header.h"
+#include "../fuzz/replay.h"
 
 #include "probe.h"
 
-#define CORPUS "tests/fuzz/corpus/"
 #define FIELD(name) offsetof(struct layout_const, name)
 
 static const uint64_t extremes[] = {
@@ -53,34 +53,6 @@ static int close_world(void **state)
 }
 
 /* ----- what the fuzzers found worth keeping ----- */
-
-static int replay(const char *dir, void (*run)(const uint8_t *, size_t))
-{
-	static unsigned char bytes[4096];
-	DIR *d = opendir(dir);
-	struct dirent *entry;
-	char path[512];
-	int n = 0;
-
-	assert_non_null(d);
-	while ((entry = readdir(d))) {
-		ssize_t len;
-		int fd;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		assert_true(fd >= 0);
-		len = read(fd, bytes, sizeof(bytes));
-		assert_true(len >= 0);
-		close(fd);
-		run(bytes, (size_t)len);
-		n++;
-	}
-	closedir(d);
-	return n;
-}
 
 static void headers_of_the_corpus_do_no_harm(void **state)
 {
