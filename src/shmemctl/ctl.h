@@ -65,6 +65,9 @@ int ctl_usage(const char *command, const char *format, ...)
 int ctl_option(int argc, char **argv, const char *shorts,
 	       const struct option *longs, const char *help);
 
+/* The first of @n words after the options; exits where there are not @n. */
+char *ctl_words(int argc, char **argv, int n);
+
 /* Bytes for people: 4K, 1.5M, 2G. Into @text, which is returned. */
 #define CTL_HUMAN 16
 const char *ctl_human(uint64_t bytes, char text[CTL_HUMAN]);
@@ -160,7 +163,12 @@ struct ctl_arena {
 const char *ctl_inspect(const char *path, struct ctl_arena *a);
 const char *ctl_inspect_at(int dirfd, const char *name, const char *path,
 			   struct ctl_arena *a);
+/* Closes its files; what was read stays. And forgets that, too. */
+void ctl_inspect_close(struct ctl_arena *a);
 void ctl_inspect_end(struct ctl_arena *a);
+
+/* @fd, which becomes @a's, is the companion if it fits: whether it does. */
+bool ctl_inspect_companion(struct ctl_arena *a, int fd, const char *path);
 
 /* The same with the line on stderr, also for a damaged one: an exit code. */
 int ctl_inspect_valid(const char *path, struct ctl_arena *a);
@@ -177,6 +185,9 @@ static inline uint64_t ctl_used(const struct ctl_arena *a)
 	return ((uint64_t)a->st.st_blocks + (uint64_t)a->huge_st.st_blocks) *
 	       512;
 }
+
+/* As members of a JSON object: sizes, address, what is wrong. */
+void ctl_json_arena(const struct ctl_arena *a);
 
 /* A field of the header, for people. */
 struct ctl_field {
@@ -235,6 +246,25 @@ struct ctl_locks {
 	bool readers;	      /* one or more */
 	bool known;	      /* the file system has told */
 };
+/*
+ * The arena of that descriptor of another process, as ctl_inspect(); its
+ * companion, which may have no name, is looked for in @p.
+ */
+const char *ctl_procs_inspect(const struct ctl_procs *p, pid_t pid, int fd,
+			      struct ctl_arena *a);
+
+/* Finds a companion that has no name any more, if @a has none. */
+void ctl_procs_companion(const struct ctl_procs *p, struct ctl_arena *a);
+
+/* "12 producer, 15 consumer", or ""; and of those that only locks know of
+ * "and 1 not visible". Freed by the caller. */
+char *ctl_procs_text(const struct ctl_procs *p, const struct ctl_arena *a,
+		     const struct ctl_locks *l);
+/* The same as members of a JSON object: open, processes, locks. */
+void ctl_procs_json(const struct ctl_procs *p, const struct ctl_arena *a,
+		    const struct ctl_locks *l);
+
+/* @fd: of the arena's file. */
 void ctl_locks(int fd, struct ctl_locks *l);
 static inline bool ctl_locked(const struct ctl_locks *l)
 {

@@ -54,29 +54,38 @@ struct finding {
 	char name[96];
 };
 
+static bool take_companion(struct ctl_arena *a, int fd, const char *path)
+{
+	struct statfs s;
+
+	if (!fstat(fd, &a->huge_st) && S_ISREG(a->huge_st.st_mode) &&
+	    a->huge_st.st_ino == a->h.c.huge_ino && !fstatfs(fd, &s) &&
+	    s.f_type == HUGETLBFS && (uint64_t)s.f_bsize == a->h.c.pagesize) {
+		a->hugefd = fd;
+		a->companion = ctl_clean(path);
+		return true;
+	}
+	memset(&a->huge_st, 0, sizeof(a->huge_st));
+	close(fd);
+	return false;
+}
+
 static int try_companion(int dirfd, const char *dir, uint64_t pagesize,
 			 void *arg)
 {
 	struct finding *f = arg;
-	struct ctl_arena *a = f->a;
 	int fd = openat(dirfd, f->name,
 			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	char *path;
+	bool done;
 
+	(void)pagesize;
 	if (fd < 0)
 		return 0;
-	if (!fstat(fd, &a->huge_st) && S_ISREG(a->huge_st.st_mode) &&
-	    a->huge_st.st_ino == a->h.c.huge_ino &&
-	    pagesize == a->h.c.pagesize) {
-		char *path = ctl_format("%s/%s", dir, f->name);
-
-		a->hugefd = fd;
-		a->companion = ctl_clean(path);
-		free(path);
-		return 1;
-	}
-	memset(&a->huge_st, 0, sizeof(a->huge_st));
-	close(fd);
-	return 0;
+	path = ctl_format("%s/%s", dir, f->name);
+	done = take_companion(f->a, fd, path);
+	free(path);
+	return done;
 }
 
 /* By its name, as companion.c has it. */
@@ -218,7 +227,7 @@ static void add_geometry(struct table *t)
 	if (page == 1)
 		WRONG(f, "this machine has no %s pages of that size",
 		      c->huge_ino ? "huge" : "small");
-	f = add(t, "flags", "populate: new pages are present; thp: huge hint");
+	f = add(t, "flags", "populate: pages present; thp: huge hint");
 	snprintf(f->value, sizeof(f->value), "%s%s%s",
 		 c->flags & LAYOUT_POPULATE ? "populate" : "",
 		 (c->flags & LAYOUT_FLAGS) == LAYOUT_FLAGS ? "," : "",
@@ -298,6 +307,7 @@ static void judge(struct ctl_arena *a)
 	struct ctl_field f[CTL_FIELDS];
 	size_t n = ctl_fields(a, f), i;
 
+	a->wrong[0] = '\0';
 	a->valid = true;
 	for (i = 0; i < n; i++) {
 		bool fixed = strcmp(f[i].name, "size") &&
@@ -398,6 +408,14 @@ const char *ctl_inspect_at(int dirfd, const char *name, const char *path,
 	return NULL;
 }
 
+bool ctl_inspect_companion(struct ctl_arena *a, int fd, const char *path)
+{
+	if (!take_companion(a, fd, path))
+		return false;
+	judge(a);
+	return true;
+}
+
 const char *ctl_inspect(const char *path, struct ctl_arena *a)
 {
 	return ctl_inspect_at(AT_FDCWD, path, path, a);
@@ -416,14 +434,38 @@ int ctl_inspect_valid(const char *path, struct ctl_arena *a)
 	return CTL_FAILED;
 }
 
-void ctl_inspect_end(struct ctl_arena *a)
+void ctl_inspect_close(struct ctl_arena *a)
 {
 	if (a->fd >= 0)
 		close(a->fd);
 	if (a->hugefd >= 0)
 		close(a->hugefd);
+	a->fd = a->hugefd = -1;
+}
+
+void ctl_inspect_end(struct ctl_arena *a)
+{
+	ctl_inspect_close(a);
 	free(a->path);
 	free(a->companion);
 	memset(a, 0, sizeof(*a));
 	a->fd = a->hugefd = -1;
+}
+
+void ctl_json_arena(const struct ctl_arena *a)
+{
+	char address[24];
+
+	snprintf(address, sizeof(address), "%#" PRIx64, a->h.c.base);
+	ctl_json_bool("valid", a->valid);
+	ctl_json_text("wrong", a->wrong[0] ? a->wrong : NULL);
+	if (a->valid) {
+		ctl_json_text("address", address);
+		ctl_json_number("size", a->size);
+		ctl_json_number("maximum", a->h.c.maxsize);
+		ctl_json_number("page", a->h.c.pagesize);
+	}
+	ctl_json_number("used", ctl_used(a));
+	ctl_json_bool("huge", a->huge);
+	ctl_json_text("companion", a->companion);
 }

@@ -162,6 +162,16 @@ int ctl_option(int argc, char **argv, const char *shorts,
 				  word ? word : "-")));
 }
 
+char *ctl_words(int argc, char **argv, int n)
+{
+	if (argc - optind < n)
+		exit(ctl_finish(ctl_usage(argv[0], "an argument is missing")));
+	if (argc - optind > n)
+		exit(ctl_finish(ctl_usage(argv[0], "%s is one too many",
+					  argv[optind + n])));
+	return argv[optind];
+}
+
 int ctl_finish(int code)
 {
 	int err = 0;

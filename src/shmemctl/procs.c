@@ -201,3 +201,105 @@ void ctl_locks(int fd, struct ctl_locks *l)
 	l->guests = ask(fd, LAYOUT_LOCK_GUEST, LAYOUT_LOCK_GUEST + 1, &s, &e) ==
 		    F_RDLCK;
 }
+
+/* ----- both, for an arena ----- */
+
+void ctl_procs_companion(const struct ctl_procs *p, struct ctl_arena *a)
+{
+	size_t i;
+
+	for (i = 0; i < p->n && a->huge && a->hugefd < 0; i++) {
+		const struct ctl_proc *v = &p->v[i];
+		char path[64];
+		int fd;
+
+		if (!v->huge || v->ino != a->h.c.huge_ino)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", v->pid, v->fd);
+		fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		if (fd >= 0)
+			ctl_inspect_companion(a, fd, path);
+	}
+}
+
+const char *ctl_procs_inspect(const struct ctl_procs *p, pid_t pid, int fd,
+			      struct ctl_arena *a)
+{
+	char path[64];
+	const char *wrong;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	wrong = ctl_inspect(path, a);
+	if (!wrong)
+		ctl_procs_companion(p, a);
+	return wrong;
+}
+
+/* Those that have a lock and were not found in /proc; at least. */
+static unsigned int not_visible(const struct ctl_procs *p,
+				const struct ctl_arena *a,
+				const struct ctl_locks *l)
+{
+	unsigned int seen = 0, writes = 0, locked;
+	const struct ctl_proc *v;
+
+	for (v = ctl_procs_find(p, 0, &a->st); v;
+	     v = ctl_procs_find(p, (size_t)(v - p->v) + 1, &a->st)) {
+		seen++;
+		writes += v->writes;
+	}
+	locked = l->writers + l->guests;
+	if (locked > writes)
+		return locked - writes;
+	return l->readers && seen == writes && seen <= l->writers;
+}
+
+char *ctl_procs_text(const struct ctl_procs *p, const struct ctl_arena *a,
+		     const struct ctl_locks *l)
+{
+	char *text = ctl_format("%s", "");
+	const struct ctl_proc *v;
+	unsigned int n;
+
+	for (v = ctl_procs_find(p, 0, &a->st); v;
+	     v = ctl_procs_find(p, (size_t)(v - p->v) + 1, &a->st)) {
+		char *old = text;
+
+		text = ctl_format("%s%s%d %s", old, *old ? ", " : "", v->pid,
+				  v->name);
+		free(old);
+	}
+	n = not_visible(p, a, l);
+	if (n) {
+		char *old = text;
+
+		text = ctl_format("%s%s%u not visible", old,
+				  *old ? " and " : "", n);
+		free(old);
+	}
+	return text;
+}
+
+void ctl_procs_json(const struct ctl_procs *p, const struct ctl_arena *a,
+		    const struct ctl_locks *l)
+{
+	const struct ctl_proc *v = ctl_procs_find(p, 0, &a->st);
+
+	ctl_json_bool("open", v || ctl_locked(l));
+	ctl_json_open("processes", '[');
+	for (; v; v = ctl_procs_find(p, (size_t)(v - p->v) + 1, &a->st)) {
+		ctl_json_open(NULL, '{');
+		ctl_json_number("pid", (uint64_t)v->pid);
+		ctl_json_text("command", v->name);
+		ctl_json_bool("writes", v->writes);
+		ctl_json_close();
+	}
+	ctl_json_close();
+	ctl_json_number("not_visible", not_visible(p, a, l));
+	ctl_json_open("locks", '{');
+	ctl_json_bool("known", l->known);
+	ctl_json_number("writers", l->writers);
+	ctl_json_bool("readers", l->readers);
+	ctl_json_bool("guests", l->guests);
+	ctl_json_close();
+}
