@@ -24,7 +24,7 @@ endif
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wundef -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types $(WERROR)
-OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude -DTMC_VERSION='"$(VERSION)"'
+OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude $(LAYERS:%=-Isrc/%) -DTMC_VERSION='"$(VERSION)"'
 OUR_CFLAGS = -std=gnu11 $(WARN) -MMD -MP $(SAN_FLAGS)
 OUR_CXXFLAGS = -std=c++11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR) \
 	-MMD -MP $(SAN_FLAGS)
@@ -32,7 +32,8 @@ LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
 OUR_LDFLAGS = $(SAN_FLAGS)
 ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
 
-SRCS = $(wildcard src/*.c)
+LAYERS = os arena heap api
+SRCS = $(wildcard $(LAYERS:%=src/%/*.c))
 OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
 A = $(BUILD)/libshmem.a
 SO = $(BUILD)/libshmem.so
@@ -86,7 +87,6 @@ $(SO): $(OBJS) src/libshmem.map
 	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
 
 # With the archive, so that it runs wherever it is put.
-$(BUILD)/src/shmemctl/%.o: OUR_CPPFLAGS += -Isrc
 $(CTL): $(CTL_OBJS) $(A)
 	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $(CTL_OBJS) $(A) -pthread
 
@@ -111,11 +111,11 @@ WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite
 WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
+	$(call say,LD,$@)$(CC) -Itests/support $(ALL_CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
 		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
-$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
+$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Itests/support
 
 export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
