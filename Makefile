@@ -42,6 +42,9 @@ CTL_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/shmemctl/*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,$(BUILD)/examples/%,\
 	$(wildcard examples/*.cpp))
+ODP = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/demo.c,\
+	$(wildcard examples/odp_shm/*.c)))
+ODP_DEMO = $(BUILD)/examples/odp_shm/demo
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
 	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
 SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
@@ -49,7 +52,7 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX)
+all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 
 help:
 	@echo 'make            libshmem.a, libshmem.so, shmemctl and the examples'
@@ -95,6 +98,14 @@ $(BUILD)/examples/%: examples/%.c $(A)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
 
+# OpenDataPlane's shared memory calls on libshmem; some tests link it, too.
+$(ODP_DEMO): $(BUILD)/examples/odp_shm/demo.o $(ODP) $(A)
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+WITH_ODP = $(BUILD)/tests/unit/test_odp_shm $(BUILD)/tests/crash/test_kill_odp \
+	$(BUILD)/tests/bench/bench_odp
+$(WITH_ODP): $(ODP)
+$(WITH_ODP): OBJECTS = $(ODP)
+
 # Those in C++ are left out where there is no compiler for it.
 $(BUILD)/examples/%: examples/%.cpp $(A)
 	@mkdir -p $(@D)
@@ -112,7 +123,7 @@ WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Itests/support $(ALL_CFLAGS) \
-		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(OBJECTS) $(SUPPORT) $(A) \
 		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
 $(BUILD)/tests/support/%.o: ALL_CFLAGS += -Itests/support
@@ -126,7 +137,7 @@ check: need-cmocka all $(TESTS) $(AGENTS)
 rounds: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
-demo: $(EXAMPLES) $(EXAMPLES_CXX)
+demo: $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
 
 bench: $(BENCHES)
