@@ -42,6 +42,7 @@ struct step_case {
 	int named;	 /* no O_TMPFILE here */
 	int temp;	 /* the path is a template */
 	int creates;	 /* nothing is there before */
+	int anonymous;	 /* nor after: what it creates has no name */
 	int removes;	 /* nothing is there after */
 	int after_death; /* the lock's last owner died in a grow */
 	int forks;	 /* it is the child of its fork that is killed */
