@@ -10,6 +10,7 @@ PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 INCDIR   = $(PREFIX)/include
 MANDIR   = $(PREFIX)/share/man
+COMPDIR  = $(PREFIX)/share/bash-completion/completions
 BUILD   ?= .build
 CFLAGS  ?= -O2 -g
 CXXFLAGS ?= $(CFLAGS)
@@ -31,10 +32,12 @@ LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
 OUR_LDFLAGS = $(SAN_FLAGS)
 ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
 
-SRCS = $(filter-out src/shmemctl.c,$(wildcard src/*.c))
+SRCS = $(wildcard src/*.c)
 OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
 A = $(BUILD)/libshmem.a
 SO = $(BUILD)/libshmem.so
+CTL = $(BUILD)/shmemctl
+CTL_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/shmemctl/*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,$(BUILD)/examples/%,\
 	$(wildcard examples/*.cpp))
@@ -45,10 +48,10 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(EXAMPLES) $(EXAMPLES_CXX)
+all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX)
 
 help:
-	@echo 'make            libshmem.a, libshmem.so and the examples'
+	@echo 'make            libshmem.a, libshmem.so, shmemctl and the examples'
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
 	@echo 'make rounds     the tests N=50 times, in two checkouts at once'
@@ -81,6 +84,11 @@ $(SO): $(OBJS) src/libshmem.map
 		$(if $(SAN_FLAGS),,-Wl,-z,defs) -Wl,-z,relro,-z,now -o $@ \
 		$(OBJS) -pthread
 	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
+
+# With the archive, so that it runs wherever it is put.
+$(BUILD)/src/shmemctl/%.o: OUR_CPPFLAGS += -Isrc
+$(CTL): $(CTL_OBJS) $(A)
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $(CTL_OBJS) $(A) -pthread
 
 $(BUILD)/examples/%: examples/%.c $(A)
 	@mkdir -p $(@D)
@@ -203,7 +211,7 @@ fuzz:
 DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
-	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs
+	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs tmux
 DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
 	libboost-dev libpmemobj-dev
 DEPS_SHIM = python3 libpython3.11-testsuite sqlite3 redis-server
@@ -229,6 +237,9 @@ install: all
 		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' \
 		src/libshmem.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(COMPDIR)
+	$(INSTALL) -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin
+	$(INSTALL) -m 644 src/shmemctl/shmemctl.bash $(DESTDIR)$(COMPDIR)/shmemctl
 	for m in $(MANS); do s=$${m##*.}; \
 		$(INSTALL) -d $(DESTDIR)$(MANDIR)/man$$s; \
 		$(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s; done
@@ -239,6 +250,7 @@ uninstall:
 	-rmdir $(DESTDIR)$(INCDIR)/tmc
 	rm -f $(DESTDIR)$(LIBDIR)/libshmem.a $(DESTDIR)$(LIBDIR)/libshmem.so*
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	rm -f $(DESTDIR)$(PREFIX)/bin/shmemctl $(DESTDIR)$(COMPDIR)/shmemctl
 	for m in $(notdir $(MANS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 
 clean:

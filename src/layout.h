@@ -35,6 +35,15 @@
 #define LAYOUT_SLOTS 3840u /* words; the header's second part */
 #define LAYOUT_GUESTS 256u /* the first of them, without a file lock */
 
+/* Bytes of the file that locks are on, one for each purpose: users.h. A
+ * process that has the arena open holds the byte of its slot, a guest
+ * LAYOUT_LOCK_GUEST, a reader LAYOUT_LOCK_READER. */
+#define LAYOUT_LOCK_FIRST ((uint64_t)1 << 62)
+#define LAYOUT_LOCK_READER (LAYOUT_LOCK_FIRST + 2)
+#define LAYOUT_LOCK_SLOT0 (LAYOUT_LOCK_FIRST + 16)
+#define LAYOUT_LOCK_GUEST (LAYOUT_LOCK_SLOT0 + LAYOUT_SLOTS)
+#define LAYOUT_LOCK_GATE (LAYOUT_LOCK_GUEST + 1)
+
 /* layout_const.flags */
 #define LAYOUT_POPULATE 1u
 #define LAYOUT_THP 2u

@@ -7,14 +7,14 @@
 #include <errno.h>
 
 /* Bytes of the file that locks are on; all far beyond any file's data. */
-#define FIRST ((uint64_t)1 << 62)
+#define FIRST LAYOUT_LOCK_FIRST
 #define QUEUE (FIRST + 0)
 #define GROWING (FIRST + 1)
-#define READER (FIRST + 2)
-#define SLOT0 (FIRST + 16)
+#define READER LAYOUT_LOCK_READER
+#define SLOT0 LAYOUT_LOCK_SLOT0
 #define FIRST_SLOT (SLOT0 + LAYOUT_GUESTS)
-#define GUEST (SLOT0 + LAYOUT_SLOTS)
-#define GATE (GUEST + 1)
+#define GUEST LAYOUT_LOCK_GUEST
+#define GATE LAYOUT_LOCK_GATE
 #define ALL_LEN (GATE + 1 - FIRST_SLOT) /* FIRST_SLOT to GATE */
 #define WITNESSED (LAYOUT_SLOTS - LAYOUT_GUESTS)
 

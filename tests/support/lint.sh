@@ -13,9 +13,9 @@ need() {
 }
 need clang clang-tidy clang-format cppcheck groff nm python3
 
-ours=$(ls src/*.[ch] include/*.h include/tmc/*.h)
+ours=$(ls src/*.[ch] src/shmemctl/*.[ch] include/*.h include/tmc/*.h)
 code=$(find tests examples -name '*.[ch]' -o -name '*.[ch]pp' | sort)
-lib=$(ls src/*.c)
+lib=$(ls src/*.c src/shmemctl/*.c)
 flags="-std=gnu11 -D_GNU_SOURCE -Iinclude -Isrc -Itests/support"
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 	-Wmissing-prototypes -Wundef -Werror"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shmemctl.bash - bash completes shmemctl's words, by asking shmemctl --help
