@@ -29,6 +29,12 @@ static int create_temp(struct spot *s)
 	return !s->shm;
 }
 
+static int create_anonymous(struct spot *s)
+{
+	s->shm = tmc_shmem_create_anonymous(&s->alloc, NULL, s->maxsize);
+	return !s->shm;
+}
+
 static int open_it(struct spot *s)
 {
 	s->shm = tmc_shmem_open(s->path);
@@ -123,6 +129,14 @@ static const struct step_case named_temp_case = {
 	.call = create_temp,
 };
 
+static const struct step_case anonymous_case = {
+	.name = "create_anonymous",
+	.creates = 1,
+	.anonymous = 1,
+	.prepare = nothing,
+	.call = create_anonymous,
+};
+
 static const struct step_case open_case = {
 	.name = "open",
 	.opens = 1,
@@ -202,6 +216,7 @@ DIES(a_death_in_create_by_name_leaves_one_name_at_most, named, STEP_ALONE)
 DIES(a_death_in_create_by_name_does_not_stop_another, named, STEP_WAITED)
 DIES(a_death_in_create_temp_leaves_an_arena_or_nothing, temp, STEP_ALONE)
 DIES(a_death_in_create_temp_leaves_one_name_at_most, named_temp, STEP_ALONE)
+DIES(a_death_in_create_anonymous_leaves_nothing, anonymous, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_open_at_rest, open, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_open, open, STEP_BESIDE)
 DIES(a_death_in_open_lets_who_waits_at_the_gate_in, open, STEP_WAITED)
@@ -235,6 +250,7 @@ int main(int argc, char **argv)
 			a_death_in_create_temp_leaves_an_arena_or_nothing),
 		cmocka_unit_test(
 			a_death_in_create_temp_leaves_one_name_at_most),
+		cmocka_unit_test(a_death_in_create_anonymous_leaves_nothing),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_open_at_rest),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_open),
 		cmocka_unit_test(a_death_in_open_lets_who_waits_at_the_gate_in),

@@ -27,6 +27,7 @@ static struct {
 	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
 	long nr;
 	int err;
+	unsigned long nodes; /* 0: those that are there */
 } without = { .nr = -1 };
 
 static unsigned long calls, fail_at;
@@ -105,6 +106,12 @@ int kernel_without_reopen(void)
 int kernel_without_huge_memfd(void)
 {
 	without.huge_memfd = true;
+	return 0;
+}
+
+int kernel_with_nodes(unsigned long nodes)
+{
+	without.nodes = nodes;
 	return 0;
 }
 
@@ -256,6 +263,12 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long nr, ...)
 		    EINVAL) ||
 	    (nr != SYS_futex && nr != SYS_gettid && fails()))
 		return -1;
+	if (without.nodes && nr == SYS_mbind)
+		return 0;
+	if (without.nodes && nr == SYS_get_mempolicy) {
+		*(unsigned long *)a[1] = without.nodes;
+		return 0;
+	}
 	return __real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

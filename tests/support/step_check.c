@@ -320,6 +320,21 @@ static int check_aside(const struct step_check *k)
 	return 0;
 }
 
+/* Nothing is left of an arena that had no name, and the next one is whole. */
+static int fresh_anonymous(const struct step_check *k)
+{
+	tmc_shmem_t *shm;
+
+	if (step_check_gone(k))
+		return 1;
+	shm = tmc_shmem_create_anonymous(&k->s->alloc, NULL, k->s->maxsize);
+	PEER_CHECK(shm);
+	if (step_check_open(k, shm) == 1)
+		return 1;
+	tmc_shmem_close(shm);
+	return 0;
+}
+
 /* Death in unlink: it is whole, or its companion is gone, or all is. */
 static int fresh_unlink(const struct step_check *k)
 {
@@ -349,6 +364,8 @@ int step_check_fresh(const struct step_check *k)
 	size_t size;
 	int state;
 
+	if (k->c->anonymous)
+		return fresh_anonymous(k);
 	if (k->c->creates)
 		return fresh_create(k);
 	if (k->c->removes)
