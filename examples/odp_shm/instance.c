@@ -229,7 +229,7 @@ static tmc_shmem_t *new_huge(struct odp_instance *in, char *path, int *lock)
 	tmc_mspace heap;
 
 	set_alloc(&alloc, in->dir);
-	if (!tmc_alloc_get_huge_pagesize()) {
+	if (!in->huge_size) {
 		errno = ENODEV;
 		return NULL;
 	}
@@ -325,6 +325,14 @@ tmc_shmem_t *odpi_huge(struct odp_instance *in, bool make)
 
 /* ----- opening ----- */
 
+static void begin(struct odp_instance *in, odp_instance_t id)
+{
+	memset(in, 0, sizeof(*in));
+	in->id = id;
+	in->lock = -1;
+	in->huge_size = tmc_alloc_get_huge_pagesize();
+}
+
 static void leave(struct odp_instance *in)
 {
 	int err = errno;
@@ -359,9 +367,7 @@ static int enter(struct odp_instance *in, odp_instance_t id)
 {
 	char path[PATH_LEN];
 
-	memset(in, 0, sizeof(*in));
-	in->id = id;
-	in->lock = -1;
+	begin(in, id);
 	if (path_of(id, "", path))
 		return -1;
 	in->lock = lock_file(path, LOCK_SH);
@@ -469,9 +475,7 @@ static int make(struct odp_instance *in, const struct odp_directory *like)
 
 	set_alloc(&alloc, like);
 	do {
-		memset(in, 0, sizeof(*in));
-		in->id = new_id();
-		in->lock = -1;
+		begin(in, new_id());
 		if (path_of(in->id, "", path))
 			return -1;
 		in->shm =

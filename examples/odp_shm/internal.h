@@ -74,6 +74,8 @@ struct odp_instance {
 	odp_instance_t id;
 	tmc_shmem_t *shm;
 	struct odp_directory *dir;
+	uint64_t huge_size; /* of such a page; 0: there are none. Kept, as to
+			     * ask is to read files */
 	_Atomic(tmc_shmem_t *) huge; /* NULL: not open here (yet) */
 	_Atomic bool no_huge; /* it did not work: for blocks without HP we do
 			       * not try again */

@@ -59,11 +59,9 @@ static odp_shm_t invalid(int err)
 	return ODP_SHM_INVALID;
 }
 
-static uint64_t max_align(void)
+static uint64_t max_align(const struct odp_instance *in)
 {
-	uint64_t huge = tmc_alloc_get_huge_pagesize();
-
-	return huge > MOST_ALIGN ? huge : MOST_ALIGN;
+	return in->huge_size > MOST_ALIGN ? in->huge_size : MOST_ALIGN;
 }
 
 int odp_shm_capability(odp_shm_capability_t *capa)
@@ -78,9 +76,9 @@ int odp_shm_capability(odp_shm_capability_t *capa)
 	}
 	capa->max_blocks = in->dir->max_blocks;
 	capa->max_size = 0;
-	capa->max_align = max_align();
+	capa->max_align = max_align(in);
 	capa->flags = ODP_KNOWN_FLAGS;
-	if (!tmc_alloc_get_huge_pagesize())
+	if (!in->huge_size)
 		capa->flags &= ~ODP_SHM_HP;
 	return 0;
 }
@@ -106,13 +104,13 @@ static void *from_small(struct odp_instance *in, uint64_t size, uint64_t align)
 /* A block's memory, and where it is, in @r. */
 static int take_memory(struct odp_instance *in, union odp_record *r)
 {
-	uint64_t huge = tmc_alloc_get_huge_pagesize();
 	void *p = NULL;
 
 	r->where = ODP_HUGE;
 	if (r->flags & ODP_SHM_HP) {
 		p = from_huge(in, r->size, r->align);
-	} else if (!(r->flags & ODP_SHM_NO_HP) && huge && r->size >= huge &&
+	} else if (!(r->flags & ODP_SHM_NO_HP) && in->huge_size &&
+		   r->size >= in->huge_size &&
 		   !atomic_load_explicit(&in->no_huge, memory_order_relaxed)) {
 		p = from_huge(in, r->size, r->align);
 		/* relaxed: a hint, of this process */
@@ -180,9 +178,10 @@ static int set_name(union odp_record *r, const char *name)
 	return 0;
 }
 
-static int check(uint64_t size, uint64_t align, uint32_t flags)
+static int check(const struct odp_instance *in, uint64_t size, uint64_t align,
+		 uint32_t flags)
 {
-	if (!size || align & (align - 1) || align > max_align() ||
+	if (!size || align & (align - 1) || align > max_align(in) ||
 	    flags & ~ODP_KNOWN_FLAGS)
 		return EINVAL;
 	return flags & ODP_SHM_HP && flags & ODP_SHM_NO_HP ? EINVAL : 0;
@@ -198,7 +197,7 @@ odp_shm_t odp_shm_reserve(const char *name, uint64_t size, uint64_t align,
 
 	if (!in)
 		return ODP_SHM_INVALID;
-	err = check(size, align, flags);
+	err = check(in, size, align, flags);
 	if (!err)
 		err = set_name(&r, name);
 	if (err)
