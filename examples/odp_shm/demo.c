@@ -7,7 +7,6 @@
  * block; that one is freed by the first, who did not reserve it. A second
  * instance imports the numbers. Run it without arguments.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,10 +66,8 @@ static int import(odp_instance_t from)
 	if (odp_shm_init_global(&instance, NULL))
 		return failed("odp_shm: second instance");
 	shm = odp_shm_import("numbers", from, "their numbers");
-	if (shm == ODP_SHM_INVALID)
-		err = failed("odp_shm: import");
-	else
-		err = sum_of(shm) != SUM;
+	err = shm == ODP_SHM_INVALID ? failed("odp_shm: import")
+				     : sum_of(shm) != SUM;
 	odp_shm_print_all();
 	odp_shm_free(shm);
 	return odp_shm_term_global(instance) || err;
@@ -83,7 +80,7 @@ static int run(const char *self, const char *role, odp_instance_t instance)
 	int status = 1;
 
 	fflush(stdout);
-	snprintf(id, sizeof(id), "%" PRIu64, instance);
+	snprintf(id, sizeof(id), "%llu", (unsigned long long)instance);
 	if (fork() == 0) {
 		execl(self, self, role, id, (char *)NULL);
 		_exit(127);

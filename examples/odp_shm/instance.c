@@ -2,8 +2,9 @@
 /* instance.c - the files of ODP instances: made, joined, and swept away */
 /*
  * An instance is the file odp-ID in a directory, an arena of small pages that
- * has the table of blocks in front; and, from when one is wanted, an arena of
- * huge pages, odp-ID.hp-XXXXXX, whose name the table has.
+ * has the table of blocks in front; and, from when they are wanted, further
+ * arenas, odp-ID.hp-XXXXXX of huge pages, odp-ID.lz-XXXXXX whose memory comes
+ * when it is touched. The table has their names.
  *
  * Who has an instance open, be it his own or one he imports from, holds a
  * shared flock(2) on odp-ID, with a descriptor of his own that children
@@ -15,7 +16,7 @@
  * locked a file looks whether it is still the one of that name; if not, a maker
  * makes another one, and one who joins finds none.
  *
- * The huge arena may be made by several at once. Each makes one of a temporary
+ * A further arena may be made by several at once. Each makes one of a temporary
  * name, with its heap, under the lock; the first to put his name into the table
  * has made it, others remove theirs. What one leaves who dies before that, the
  * next maker sweeps away: it is not the table's and its lock is free.
@@ -73,26 +74,33 @@ static int path_of(odp_instance_t id, const char *rest, char *path)
 	return -1;
 }
 
-static void huge_rest(uint64_t name, char rest[16])
+static const char *const ending[ODP_FURTHER] = {
+	[ODP_HUGE] = ".hp-XXXXXX",
+	[ODP_LAZY] = ".lz-XXXXXX",
+};
+#define REST_LEN 16
+
+/* The end of a further arena's name, from what the table has. */
+static void rest_of(enum odp_where kind, uint64_t name, char rest[REST_LEN])
 {
-	strcpy(rest, ".hp-XXXXXX");
+	strcpy(rest, ending[kind]);
 	memcpy(rest + 4, &name, 6);
 }
 
-/* 0: no name of ours. Whether it is one of huge pages. */
-static odp_instance_t id_of(const char *name, bool *huge)
+/* 0: no name of ours. @further: whether it is that of a further arena. */
+static odp_instance_t id_of(const char *name, bool *further)
 {
 	unsigned long long id;
 	char again[NAME_LEN + 1];
+	const char *rest = name + strnlen(name, NAME_LEN);
 
 	if (strncmp(name, "odp-", 4))
 		return 0;
 	id = strtoull(name + 4, NULL, 16);
 	snprintf(again, sizeof(again), "odp-%016llx", id);
-	*huge = !strncmp(name + strnlen(name, NAME_LEN), ".hp-", 4);
-	return !strncmp(again, name, NAME_LEN) && (*huge || !name[NAME_LEN])
-		       ? id
-		       : 0;
+	*further = strlen(rest) == 10 &&
+		   (!strncmp(rest, ".hp-", 4) || !strncmp(rest, ".lz-", 4));
+	return !strncmp(again, name, NAME_LEN) && (*further || !*rest) ? id : 0;
 }
 
 /* ----- locks ----- */
@@ -141,33 +149,37 @@ static int lock_file(const char *path, int how)
 
 /* ----- what others have left ----- */
 
-/* The arena of huge pages that the table names. */
+/* One that the table names. */
 static bool is_ours(const struct odp_instance *in, const char *file)
 {
-	char rest[16];
-	/* acquire: its maker has let go of the lock after he had set this */
-	uint64_t name =
-		in ? atomic_load_explicit(&in->dir->huge, memory_order_acquire)
-		   : 0;
+	char rest[REST_LEN];
+	unsigned int kind;
 
-	if (!name)
-		return false;
-	huge_rest(name, rest);
-	return !strcmp(file + NAME_LEN, rest);
+	for (kind = 0; in && kind < ODP_FURTHER; kind++) {
+		/* acquire: its maker has let go of the lock after he had set
+		 * this */
+		uint64_t name = atomic_load_explicit(&in->dir->further[kind],
+						     memory_order_acquire);
+
+		rest_of(kind, name, rest);
+		if (name && !strcmp(file + NAME_LEN, rest))
+			return true;
+	}
+	return false;
 }
 
-/* Huge arenas of instance @id that nobody makes or has made. @in: it is ours,
+/* Further arenas of instance @id that nobody makes or has made. @in: it is ours,
  * or else nobody's. */
-static void sweep_huge(odp_instance_t id, const struct odp_instance *in)
+static void sweep_further(odp_instance_t id, const struct odp_instance *in)
 {
 	DIR *dir = opendir(directory());
 	struct dirent *e;
 	char path[PATH_LEN];
-	bool huge;
+	bool further;
 	int fd;
 
 	while (dir && (e = readdir(dir))) {
-		if (id_of(e->d_name, &huge) != id || !huge ||
+		if (id_of(e->d_name, &further) != id || !further ||
 		    path_of(id, e->d_name + NAME_LEN, path))
 			continue;
 		fd = lock_file(path, LOCK_EX | LOCK_NB);
@@ -184,7 +196,7 @@ static void sweep_huge(odp_instance_t id, const struct odp_instance *in)
 /* The first file last, so that a sweep which dies is done again. */
 static void remove_instance(odp_instance_t id, const char *path)
 {
-	sweep_huge(id, NULL);
+	sweep_further(id, NULL);
 	tmc_shmem_unlink(path);
 }
 
@@ -194,26 +206,26 @@ static void sweep(void)
 	struct dirent *e;
 	char path[PATH_LEN];
 	odp_instance_t id;
-	bool huge;
+	bool further;
 	int fd;
 
 	while (dir && (e = readdir(dir))) {
-		id = id_of(e->d_name, &huge);
+		id = id_of(e->d_name, &further);
 		if (!id || path_of(id, "", path))
 			continue;
 		fd = lock_file(path, LOCK_EX | LOCK_NB);
 		if (fd >= 0) {
 			remove_instance(id, path);
 			close(fd);
-		} else if (huge && errno == ENOENT) {
-			sweep_huge(id, NULL);
+		} else if (further && errno == ENOENT) {
+			sweep_further(id, NULL);
 		}
 	}
 	if (dir)
 		closedir(dir);
 }
 
-/* ----- the arena of huge pages ----- */
+/* ----- further arenas ----- */
 
 static void set_alloc(tmc_alloc_t *alloc, const struct odp_directory *d)
 {
@@ -222,19 +234,19 @@ static void set_alloc(tmc_alloc_t *alloc, const struct odp_directory *d)
 }
 
 /* An arena with a heap, and a lock on it, at @path, which is a template. */
-static tmc_shmem_t *new_huge(struct odp_instance *in, char *path, int *lock)
+static tmc_shmem_t *new_arena(struct odp_instance *in, enum odp_where kind,
+			      char *path, int *lock)
 {
 	tmc_alloc_t alloc;
 	tmc_shmem_t *shm;
 	tmc_mspace heap;
 
 	set_alloc(&alloc, in->dir);
-	if (!tmc_alloc_get_huge_pagesize()) {
-		errno = ENODEV;
-		return NULL;
-	}
-	shm = tmc_shmem_create_temp(path, tmc_alloc_set_huge(&alloc), NULL,
-				    in->dir->max_memory);
+	if (kind == ODP_HUGE)
+		tmc_alloc_set_huge(&alloc);
+	else
+		tmc_alloc_clear_populate(&alloc);
+	shm = tmc_shmem_create_temp(path, &alloc, NULL, in->dir->max_memory);
 	if (!shm)
 		return NULL;
 	*lock = lock_file(path, LOCK_SH | LOCK_NB);
@@ -245,77 +257,83 @@ static tmc_shmem_t *new_huge(struct odp_instance *in, char *path, int *lock)
 			return shm;
 		close(*lock);
 	}
-	/* No huge page is free; or one who sweeps was faster, which is once in
-	 * a blue moon, and so there is no other attempt. */
+	/* No page is free; or one who sweeps was faster, which is once in a
+	 * blue moon, and so there is no other attempt. */
 	tmc_shmem_unlink(path);
 	tmc_shmem_close(shm);
 	errno = ENOMEM;
 	return NULL;
 }
 
-static tmc_shmem_t *make_huge(struct odp_instance *in)
+/* NULL also where another one has made it at the same time. */
+static tmc_shmem_t *make_further(struct odp_instance *in, enum odp_where kind)
 {
 	char path[PATH_LEN];
 	tmc_shmem_t *shm;
 	uint64_t none = 0, name = 0;
-	int lock, err;
+	int lock;
 
-	sweep_huge(in->id, in);
-	if (path_of(in->id, ".hp-XXXXXX", path))
+	errno = ENODEV;
+	if (kind == ODP_HUGE && !in->huge_size)
 		return NULL;
-	shm = new_huge(in, path, &lock);
+	sweep_further(in->id, in);
+	if (path_of(in->id, ending[kind], path))
+		return NULL;
+	shm = new_arena(in, kind, path, &lock);
 	if (!shm)
 		return NULL;
 	memcpy(&name, path + strlen(path) - 6, 6);
 	/* release: it is complete. Dying before this leaves a file for the next
 	 * sweep. */
-	if (!atomic_compare_exchange_strong_explicit(&in->dir->huge, &none,
-						     name, memory_order_release,
-						     memory_order_relaxed)) {
+	if (!atomic_compare_exchange_strong_explicit(
+		    &in->dir->further[kind], &none, name, memory_order_release,
+		    memory_order_relaxed)) {
 		tmc_shmem_unlink(path);
 		tmc_shmem_close(shm);
 		shm = NULL;
 	}
-	err = errno;
 	close(lock);
-	errno = err;
 	return shm;
 }
 
-/* NULL also where another one has made it at the same time. */
-static tmc_shmem_t *open_huge(struct odp_instance *in, uint64_t name)
+static tmc_shmem_t *open_further(struct odp_instance *in, enum odp_where kind,
+				 bool make)
 {
-	char path[PATH_LEN], rest[16];
+	char path[PATH_LEN], rest[REST_LEN];
+	tmc_shmem_t *shm = NULL;
+	/* acquire, here and below: with the release of who made it */
+	uint64_t name = atomic_load_explicit(&in->dir->further[kind],
+					     memory_order_acquire);
 
-	huge_rest(name, rest);
+	errno = ENOENT;
+	if (!name && make) {
+		shm = make_further(in, kind);
+		if (!shm)
+			name = atomic_load_explicit(&in->dir->further[kind],
+						    memory_order_acquire);
+	}
+	if (!name)
+		return shm;
+	rest_of(kind, name, rest);
 	return path_of(in->id, rest, path) ? NULL : tmc_shmem_open(path);
 }
 
-tmc_shmem_t *odpi_huge(struct odp_instance *in, bool make)
+tmc_shmem_t *odpi_further(struct odp_instance *in, enum odp_where kind,
+			  bool make)
 {
-	/* acquire: it is what another thread has opened */
-	tmc_shmem_t *shm = atomic_load_explicit(&in->huge,
+	/* acquire: with the release of the thread that has opened it */
+	tmc_shmem_t *shm = atomic_load_explicit(&in->further[kind],
 						memory_order_acquire),
 		    *none = NULL;
-	uint64_t name;
 
 	if (shm)
 		return shm;
-	/* acquire: with the release of who made it */
-	name = atomic_load_explicit(&in->dir->huge, memory_order_acquire);
-	errno = ENOENT;
-	if (!name && make) {
-		shm = make_huge(in);
-		name = atomic_load_explicit(&in->dir->huge,
-					    memory_order_acquire);
-	}
-	if (!shm && name)
-		shm = open_huge(in, name);
+	shm = open_further(in, kind, make);
 	if (!shm)
 		return NULL;
 	/* Of two threads one keeps his. release, acquire: as above. */
-	if (!atomic_compare_exchange_strong_explicit(&in->huge, &none, shm,
-						     memory_order_acq_rel,
+	if (!atomic_compare_exchange_strong_explicit(&in->further[kind], &none,
+						     shm, memory_order_acq_rel,
 						     memory_order_acquire)) {
 		tmc_shmem_close(shm);
 		shm = none;
@@ -325,11 +343,21 @@ tmc_shmem_t *odpi_huge(struct odp_instance *in, bool make)
 
 /* ----- opening ----- */
 
+static void begin(struct odp_instance *in, odp_instance_t id)
+{
+	memset(in, 0, sizeof(*in));
+	in->id = id;
+	in->lock = -1;
+	in->huge_size = tmc_alloc_get_huge_pagesize();
+}
+
 static void leave(struct odp_instance *in)
 {
+	unsigned int kind;
 	int err = errno;
 
-	tmc_shmem_close(atomic_load(&in->huge));
+	for (kind = 0; kind < ODP_FURTHER; kind++)
+		tmc_shmem_close(atomic_load(&in->further[kind]));
 	tmc_shmem_close(in->shm);
 	if (in->lock >= 0)
 		close(in->lock);
@@ -359,9 +387,7 @@ static int enter(struct odp_instance *in, odp_instance_t id)
 {
 	char path[PATH_LEN];
 
-	memset(in, 0, sizeof(*in));
-	in->id = id;
-	in->lock = -1;
+	begin(in, id);
 	if (path_of(id, "", path))
 		return -1;
 	in->lock = lock_file(path, LOCK_SH);
@@ -411,25 +437,11 @@ struct odp_instance *odpi_other(odp_instance_t id)
 
 /* ----- making ----- */
 
-static int make_heaps(struct odp_directory *d, const tmc_alloc_t *alloc)
-{
-	tmc_alloc_t lazy = *alloc;
-
-	d->records = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, alloc);
-	d->blocks = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, alloc);
-	if (!d->records || !d->blocks)
-		return -1;
-	if (d->lazy_size == UINT64_MAX)
-		return 0;
-	tmc_alloc_clear_populate(&lazy);
-	d->lazy = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, &lazy);
-	return d->lazy ? 0 : -1;
-}
-
 /* Dying in here leaves an arena without a root pointer, which nobody joins and
  * the next sweep removes. */
 static int lay_out(struct odp_instance *in, const struct odp_directory *like)
 {
+	const tmc_alloc_t *alloc = tmc_shmem_alloc(in->shm);
 	uint64_t nlines = 8;
 	struct odp_directory *d;
 
@@ -444,7 +456,9 @@ static int lay_out(struct odp_instance *in, const struct odp_directory *like)
 	d->lazy_size = like->lazy_size;
 	d->mode = like->mode;
 	d->max_blocks = like->max_blocks;
-	if (make_heaps(d, tmc_shmem_alloc(in->shm)))
+	d->records = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, alloc);
+	d->blocks = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, alloc);
+	if (!d->records || !d->blocks)
 		return -1;
 	d->magic = ODP_MAGIC;
 	in->dir = d;
@@ -469,9 +483,7 @@ static int make(struct odp_instance *in, const struct odp_directory *like)
 
 	set_alloc(&alloc, like);
 	do {
-		memset(in, 0, sizeof(*in));
-		in->id = new_id();
-		in->lock = -1;
+		begin(in, new_id());
 		if (path_of(in->id, "", path))
 			return -1;
 		in->shm =

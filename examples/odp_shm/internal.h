@@ -16,7 +16,8 @@
 	 ODP_SHM_NO_HP)
 
 /* What memory a block is in. */
-enum odp_where { ODP_SMALL, ODP_HUGE, ODP_IMPORTED };
+enum odp_where { ODP_HUGE, ODP_LAZY, ODP_SMALL, ODP_IMPORTED };
+#define ODP_FURTHER 2 /* the first two: not in the first arena */
 
 /*
  * What is known of a block. Written by who makes it, before others can find
@@ -60,11 +61,10 @@ struct odp_directory {
 	uint32_t max_blocks;
 	tmc_mspace records; /* all present */
 	tmc_mspace blocks;  /* the same */
-	tmc_mspace lazy;    /* NULL: no such blocks */
-	/* The six characters that complete the name of the arena of huge pages,
-	 * as the lower bytes of a number; 0: there is none yet. Set once, when
-	 * it is complete. */
-	_Atomic uint64_t huge;
+	/* The six characters that complete the name of each further arena, as
+	 * the lower bytes of a number; 0: there is none yet. Set once, when it
+	 * is complete. */
+	_Atomic uint64_t further[ODP_FURTHER];
 	_Alignas(64) struct odp_line line[];
 };
 _Static_assert(sizeof(struct odp_line) == 64, "a cache line");
@@ -74,7 +74,9 @@ struct odp_instance {
 	odp_instance_t id;
 	tmc_shmem_t *shm;
 	struct odp_directory *dir;
-	_Atomic(tmc_shmem_t *) huge; /* NULL: not open here (yet) */
+	uint64_t huge_size; /* of such a page; 0: there are none. Kept, as to
+			     * ask is to read files */
+	_Atomic(tmc_shmem_t *) further[ODP_FURTHER]; /* NULL: not open here */
 	_Atomic bool no_huge; /* it did not work: for blocks without HP we do
 			       * not try again */
 	int lock;	      /* descriptor; instance.c */
@@ -110,7 +112,9 @@ struct odp_instance *odpi_self(void);
 /* Another one, which is opened if need be, and stays. NULL with errno. */
 struct odp_instance *odpi_other(odp_instance_t id);
 
-/* Its arena of huge pages; @make: if there is none yet. NULL with errno. */
-tmc_shmem_t *odpi_huge(struct odp_instance *in, bool make);
+/* The arena of memory of that kind, which is one of the further ones; @make:
+ * if there is none yet. NULL with errno. */
+tmc_shmem_t *odpi_further(struct odp_instance *in, enum odp_where kind,
+			  bool make);
 
 #endif

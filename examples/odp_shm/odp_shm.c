@@ -15,14 +15,14 @@
  *	instance.c	files: how instances are made, found, and swept away
  *	demo.c		two programs and two instances
  *
- * What lies where. In front of the arena of small pages, which each instance
- * has, is the table. Behind it are three heaps, in whatever order they grow:
- * one for records (names, sizes), one for blocks, and if the instance is set up
- * for it one for large blocks whose memory comes when it is touched. An arena
- * of huge pages, with a heap of its own, is made when the first block wants
- * one. Without HP and NO_HP, a block that is no smaller than a huge page is
- * put there if that is possible. All memory is there when reserve returns
- * (with the heap's and the system's word for it), so there is no SIGBUS later.
+ * What lies where. In front of the first arena, of small pages, is the table.
+ * Behind it are two heaps, one for records (names, sizes) and one for blocks,
+ * which grow in whatever order. Two further arenas, each with one heap, are
+ * made when the first block wants them: one of huge pages; and one for large
+ * blocks whose memory comes when it is touched, if the instance is set up for
+ * it. Without HP and NO_HP, a block that is no smaller than a huge page gets
+ * huge ones if that is possible. Apart from the latter kind, all memory is
+ * there when reserve returns, so there is no SIGBUS later.
  *
  * Deaths. A process may be killed anywhere. What it has reserved stays, as it
  * is the instance's, for others to look up and free. Of the call that it was
@@ -59,11 +59,9 @@ static odp_shm_t invalid(int err)
 	return ODP_SHM_INVALID;
 }
 
-static uint64_t max_align(void)
+static uint64_t max_align(const struct odp_instance *in)
 {
-	uint64_t huge = tmc_alloc_get_huge_pagesize();
-
-	return huge > MOST_ALIGN ? huge : MOST_ALIGN;
+	return in->huge_size > MOST_ALIGN ? in->huge_size : MOST_ALIGN;
 }
 
 int odp_shm_capability(odp_shm_capability_t *capa)
@@ -78,58 +76,60 @@ int odp_shm_capability(odp_shm_capability_t *capa)
 	}
 	capa->max_blocks = in->dir->max_blocks;
 	capa->max_size = 0;
-	capa->max_align = max_align();
+	capa->max_align = max_align(in);
 	capa->flags = ODP_KNOWN_FLAGS;
-	if (!tmc_alloc_get_huge_pagesize())
+	if (!in->huge_size)
 		capa->flags &= ~ODP_SHM_HP;
 	return 0;
 }
 
 /* ----- memory ----- */
 
-static void *from_huge(struct odp_instance *in, uint64_t size, uint64_t align)
+static void *from_further(struct odp_instance *in, const union odp_record *r)
 {
-	tmc_shmem_t *shm = odpi_huge(in, true);
+	tmc_shmem_t *shm = odpi_further(in, r->where, true);
 
-	return shm ? tmc_mspace_memalign(tmc_shmem_get_data(shm), align, size)
+	return shm ? tmc_mspace_memalign(tmc_shmem_get_data(shm), r->align,
+					 r->size)
 		   : NULL;
 }
 
-static void *from_small(struct odp_instance *in, uint64_t size, uint64_t align)
+/* Where huge pages would be nice, but need not be. */
+static bool try_huge(struct odp_instance *in, const union odp_record *r)
 {
-	struct odp_directory *d = in->dir;
-
-	return tmc_mspace_memalign(size < d->lazy_size ? d->blocks : d->lazy,
-				   align, size);
+	/* relaxed: a hint, of this process */
+	return !(r->flags & ODP_SHM_NO_HP) && in->huge_size &&
+	       r->size >= in->huge_size &&
+	       !atomic_load_explicit(&in->no_huge, memory_order_relaxed);
 }
 
 /* A block's memory, and where it is, in @r. */
 static int take_memory(struct odp_instance *in, union odp_record *r)
 {
-	uint64_t huge = tmc_alloc_get_huge_pagesize();
+	bool must = r->flags & ODP_SHM_HP;
 	void *p = NULL;
 
-	r->where = ODP_HUGE;
-	if (r->flags & ODP_SHM_HP) {
-		p = from_huge(in, r->size, r->align);
-	} else if (!(r->flags & ODP_SHM_NO_HP) && huge && r->size >= huge &&
-		   !atomic_load_explicit(&in->no_huge, memory_order_relaxed)) {
-		p = from_huge(in, r->size, r->align);
-		/* relaxed: a hint, of this process */
-		if (!p &&
-		    !atomic_load_explicit(&in->huge, memory_order_relaxed))
+	if (must || try_huge(in, r)) {
+		r->where = ODP_HUGE;
+		p = from_further(in, r);
+		if (!p && !atomic_load_explicit(&in->further[ODP_HUGE],
+						memory_order_relaxed))
 			atomic_store_explicit(&in->no_huge, true,
 					      memory_order_relaxed);
 	}
-	if (!p && !(r->flags & ODP_SHM_HP)) {
-		r->where = ODP_SMALL;
-		p = from_small(in, r->size, r->align);
+	if (!p && !must) {
+		r->where = r->size < in->dir->lazy_size ? ODP_SMALL : ODP_LAZY;
+		p = r->where == ODP_LAZY
+			    ? from_further(in, r)
+			    : tmc_mspace_memalign(in->dir->blocks, r->align,
+						  r->size);
 	}
 	if (!p)
 		return -1;
 	r->addr = (uintptr_t)p;
 	r->page_size = tmc_shmem_page_size(
-		r->where == ODP_HUGE ? odpi_huge(in, false) : in->shm);
+		r->where == ODP_SMALL ? in->shm
+				      : odpi_further(in, r->where, false));
 	return 0;
 }
 
@@ -180,9 +180,10 @@ static int set_name(union odp_record *r, const char *name)
 	return 0;
 }
 
-static int check(uint64_t size, uint64_t align, uint32_t flags)
+static int check(const struct odp_instance *in, uint64_t size, uint64_t align,
+		 uint32_t flags)
 {
-	if (!size || align & (align - 1) || align > max_align() ||
+	if (!size || align & (align - 1) || align > max_align(in) ||
 	    flags & ~ODP_KNOWN_FLAGS)
 		return EINVAL;
 	return flags & ODP_SHM_HP && flags & ODP_SHM_NO_HP ? EINVAL : 0;
@@ -198,7 +199,7 @@ odp_shm_t odp_shm_reserve(const char *name, uint64_t size, uint64_t align,
 
 	if (!in)
 		return ODP_SHM_INVALID;
-	err = check(size, align, flags);
+	err = check(in, size, align, flags);
 	if (!err)
 		err = set_name(&r, name);
 	if (err)
@@ -228,7 +229,7 @@ int odp_shm_free(odp_shm_t shm)
 	if (!odpi_read(in, number(shm), &r, NULL))
 		return -1;
 	/* What can fail comes before the block is ours alone. */
-	if (r.where == ODP_HUGE && !odpi_huge(in, false))
+	if (r.where < ODP_FURTHER && !odpi_further(in, r.where, false))
 		return -1;
 	errno = EINVAL;
 	there = odpi_withdraw(in, number(shm));
@@ -271,7 +272,7 @@ odp_shm_t odp_shm_import(const char *remote_name, odp_instance_t odp_inst,
 	r.remote = odpi_find(other, remote_name, ODP_SHM_EXPORT, &r);
 	if (!r.remote)
 		return invalid(ENOENT);
-	if (r.where == ODP_HUGE && !odpi_huge(other, false))
+	if (r.where < ODP_FURTHER && !odpi_further(other, r.where, false))
 		return ODP_SHM_INVALID;
 	memset(r.name, 0, sizeof(r.name));
 	err = set_name(&r, local_name);
@@ -290,15 +291,15 @@ static int get(odp_shm_t shm, union odp_record *r, const union odp_record **at)
 {
 	struct odp_instance *in = odpi_self();
 	union odp_record theirs;
+	uint32_t where;
 
 	if (!in)
 		return -1;
 	errno = EINVAL;
 	if (!odpi_read(in, number(shm), r, at))
 		return -1;
-	if (r->where == ODP_SMALL)
-		return 0;
-	if (r->where == ODP_IMPORTED) {
+	where = r->where;
+	if (where == ODP_IMPORTED) {
 		/* Another process may have imported it. */
 		in = odpi_other(r->origin);
 		if (!in)
@@ -306,10 +307,9 @@ static int get(odp_shm_t shm, union odp_record *r, const union odp_record **at)
 		errno = EINVAL;
 		if (!odpi_read(in, r->remote, &theirs, NULL))
 			return -1;
-		if (theirs.where == ODP_SMALL)
-			return 0;
+		where = theirs.where;
 	}
-	return odpi_huge(in, false) ? 0 : -1;
+	return where >= ODP_FURTHER || odpi_further(in, where, false) ? 0 : -1;
 }
 
 void *odp_shm_addr(odp_shm_t shm)
