@@ -232,16 +232,26 @@ void tmc_shmem_close(tmc_shmem_t *shm)
 	errno = kept;
 }
 
-int tmc_shmem_unlink(const char *path)
+static int unlink_path(const char *path, bool idle)
 {
 	int err = -EINVAL;
 
 	if (path) {
 		SHMI_API_BEGIN;
-		err = shmi_open_unlink(path);
+		err = shmi_open_unlink(path, idle);
 		SHMI_API_END;
 	}
 	return shmi_api_result(err);
+}
+
+int tmc_shmem_unlink(const char *path)
+{
+	return unlink_path(path, false);
+}
+
+int tmc_shmem_unlink_idle(const char *path)
+{
+	return unlink_path(path, true);
 }
 
 /* What every call that changes the arena asks of its handle. */

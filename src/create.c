@@ -32,7 +32,6 @@
 
 #define MODE 0600u /* while it is made */
 #define MODE_X 0111u
-#define MARK ".tmcnew-"
 #define TEMP_TRIES 1000
 
 /* What is made, in the order in which it is. */
@@ -101,7 +100,7 @@ static int named_file(struct making *m)
 
 	if (err)
 		return err;
-	snprintf(l.prefix, sizeof(l.prefix), ".%.200s" MARK, m->name);
+	snprintf(l.prefix, sizeof(l.prefix), ".%.200s" SHMI_OPEN_MARK, m->name);
 	l.dirfd = shmi_os_open_dir(m->dir);
 	if (l.dirfd < 0)
 		return l.dirfd;

@@ -42,6 +42,10 @@
 #include "users.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
 
 struct by_path {
 	const char *path;
@@ -81,6 +85,7 @@ static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
 struct attempt {
 	struct shmi_opening o; /* the arena's file */
 	bool rw;
+	bool named; /* found by a name, which it had before that */
 	bool guest; /* the description is shared with strangers */
 	int hugefd; /* -1: to be found by name */
 	bool alone;
@@ -91,33 +96,45 @@ struct attempt {
  * slots: as everybody leaves it who is not killed. Read and not looked at
  * through the mapping, whose first touch costs ten times as much (3.3 us).
  */
-static bool is_right(const struct shmi_arena *a)
+static bool is_right(const struct shmi_arena *a, uint64_t len)
 {
 	struct {
 		struct layout_hdr_words w;
 		uint32_t guests[LAYOUT_GUESTS];
 	} h;
-	struct shmi_stat st;
 	size_t i;
 
-	if (shmi_os_pread(a->fd, &h, sizeof(h), 0) ||
-	    shmi_os_fstat(shmi_arena_data_fd(a), &st))
+	if (shmi_os_pread(a->fd, &h, sizeof(h), 0))
 		return false;
 	for (i = 0; i < LAYOUT_GUESTS; i++)
 		if (h.guests[i])
 			return false;
 	return !(h.w.lock & 0xffff) && !h.w.ahead && h.w.size <= a->c.maxsize &&
 	       h.w.size % a->c.pagesize == 0 &&
-	       st.len == shmi_header_data_off(&a->c) + h.w.size;
+	       len == shmi_header_data_off(&a->c) + h.w.size;
+}
+
+/*
+ * In the gate: -ENOENT for an arena that shmi_open_unlink() has found idle,
+ * between our finding its name and our passing the gate. Who took it away must
+ * not learn later that somebody has it open after all. Of huge pages the
+ * companion is the first to go.
+ */
+static int still_named(const struct attempt *t, int fd, struct shmi_stat *st)
+{
+	int err = shmi_os_fstat(fd, st);
+
+	return !err && t->named && !st->nlink ? -ENOENT : err;
 }
 
 /* Alone in there: what the words that change say is a leftover. */
-static int put_right(struct shmi_arena *a)
+static int put_right(const struct attempt *t, struct shmi_arena *a)
 {
-	int err;
+	struct shmi_stat st;
+	int err = still_named(t, shmi_arena_data_fd(a), &st);
 
-	if (is_right(a))
-		return 0;
+	if (err || is_right(a, st.len))
+		return err;
 	shmi_lock_reset(a->lock.h);
 	err = shmi_size_repair(a);
 	return err == -EUCLEAN ? -EINVAL : err;
@@ -145,7 +162,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 	if (err)
 		return err;
 	if (t->alone)
-		err = put_right(a);
+		err = put_right(t, a);
 	if (!err)
 		err = take_slot(t, a);
 	if (err)
@@ -159,13 +176,14 @@ static int share(struct attempt *t, struct shmi_arena *a)
 static int enter(struct attempt *t, struct shmi_arena *a)
 {
 	int err = shmi_arena_map(&t->o, a);
+	struct shmi_stat st;
 
 	if (err)
 		return err;
 	if (!t->rw)
-		return 0;
+		return still_named(t, a->fd, &st);
 	if (t->alone)
-		err = put_right(a);
+		err = put_right(t, a);
 	return err ? err : take_slot(t, a);
 }
 
@@ -233,7 +251,9 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	} else {
 		err = open_new(t, &st, &c, out);
 	}
-	if (!t->guest)
+	/* Who fails alone lets go of all at once, by the close: it must not look
+	 * to the next as if somebody had the arena open who has put it right. */
+	if (!t->guest && !(err && t->alone))
 		shmi_users_let_in(fd, t->rw, t->alone);
 undo_open:
 	shmi_os_close(t->hugefd);
@@ -252,6 +272,7 @@ int shmi_open_path(const char *path, bool rw, struct shmi_arena **out)
 		return err;
 	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
 		return -EINVAL;
+	t.named = st.nlink; /* not so through /proc, perhaps */
 	shmi_arena_begin(&t.o, get_path, &p);
 	if (t.o.fd < 0)
 		return no_arena(t.o.fd);
@@ -309,28 +330,63 @@ int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out)
 	return attach(&t, out);
 }
 
-/*
- * Does not enter the gate: those who have it open are not concerned. The
- * header is read through a descriptor of its own, so that a file which is
- * put in the place of the arena's meanwhile is not taken for it: its name is
- * removed only if it still is the same file. If we die between the two, the
- * next call finds no companion and removes the file.
- */
-int shmi_open_unlink(const char *path)
-{
-	struct layout_const c;
-	struct shmi_stat st, now;
-	int fd, err = shmi_os_stat(path, false, &now);
+/* ----- unlink ----- */
 
+/* 0 if @path still is that file, else -ENOENT. */
+static int same_file(const char *path, const struct shmi_stat *st)
+{
+	struct shmi_stat now;
+	int err = shmi_os_stat(path, false, &now);
+
+	if (!err && (now.dev != st->dev || now.ino != st->ino))
+		err = -ENOENT;
+	return err;
+}
+
+/*
+ * Removes @path if it is that file, which we keep others out of. Who removes it
+ * this way, too, has done so before: that is seen by a look. But between look
+ * and unlink(2) somebody could unlink it without asking and create another
+ * arena of that name, which would go instead, with users who just began. So
+ * the name is moved aside first, and back where it turns out to be another
+ * file's. If we die in between, the file has a name by which the next create
+ * of this path, or a shmemctl gc, knows it for a leftover.
+ */
+static int remove_just(const char *path, const struct shmi_stat *st)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	char aside[PATH_MAX];
+	uint64_t random;
+	int err = shmi_os_random(&random, sizeof(random));
+
+	if (!err)
+		err = same_file(path, st);
 	if (err)
 		return err;
-	if ((now.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
-		return -EINVAL; /* also a link: it would go, and not the file */
-	fd = shmi_os_open(path, false);
-	if (fd < 0)
-		return no_arena(fd);
-	err = read_constants(fd, &st, &c);
-	shmi_os_close(fd);
+	/* No room for such a name: unlink says what else is wrong. */
+	if (snprintf(aside, sizeof(aside),
+		     "%.*s.%.200s" SHMI_OPEN_MARK "%016" PRIx64,
+		     (int)(name - path), path, name,
+		     random) >= (int)sizeof(aside) ||
+	    shmi_os_rename(-1, path, aside))
+		return shmi_os_unlink_path(path);
+	if (!same_file(aside, st))
+		return shmi_os_unlink_path(aside);
+	shmi_os_move(aside, path);
+	return -ENOENT;
+}
+
+/* Through a descriptor of its own, so that a file which is put in the place of
+ * the arena's meanwhile is not taken for it. */
+static int unlink_both(int fd, const char *path, bool idle)
+{
+	struct layout_const c;
+	struct shmi_stat st;
+	int err = read_constants(fd, &st, &c);
+
+	if (!err && idle)
+		err = shmi_users_lock_idle(fd);
 	if (err)
 		return err;
 	if (shmi_header_huge(&c)) {
@@ -338,10 +394,33 @@ int shmi_open_unlink(const char *path)
 		if (err && err != -ENOENT)
 			return err;
 	}
-	err = shmi_os_stat(path, false, &now);
+	if (idle)
+		return remove_just(path, &st);
+	err = same_file(path, &st);
+	return err ? err : shmi_os_unlink_path(path);
+}
+
+/*
+ * Only where asked to look for users does this enter the gate: those who have
+ * it open are not concerned. If we die between companion and file, the next
+ * call finds no companion and removes the file.
+ */
+int shmi_open_unlink(const char *path, bool idle)
+{
+	struct by_path p = { path, idle };
+	struct shmi_opening o;
+	struct shmi_stat st;
+	int err = shmi_os_stat(path, false, &st);
+
 	if (err)
 		return err;
-	if (now.dev != st.dev || now.ino != st.ino)
-		return -ENOENT;
-	return shmi_os_unlink_path(path);
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL; /* also a link: it would go, and not the file */
+	/* A child of another thread's fork must not keep the gate. */
+	shmi_arena_begin(&o, get_path, &p);
+	if (o.fd < 0)
+		return no_arena(o.fd);
+	err = unlink_both(o.fd, path, idle);
+	shmi_arena_end(&o);
+	return err;
 }

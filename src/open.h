@@ -30,6 +30,11 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out);
 int shmi_open_path(const char *path, bool rw, struct shmi_arena **out);
 /* @rw tells whether @fd can write. */
 int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out);
-int shmi_open_unlink(const char *path);
+/* @idle: only if nobody has it open, or -EBUSY. */
+int shmi_open_unlink(const char *path, bool idle);
+
+/* In the name of a file that has it only for a moment: ".NAME.tmcnew-RANDOM".
+ * If it is still there, and nobody has it open, a death has left it. */
+#define SHMI_OPEN_MARK ".tmcnew-"
 
 #endif

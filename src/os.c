@@ -299,6 +299,8 @@ int shmi_os_link(int fd, int dirfd, const char *name)
 
 int shmi_os_rename(int dirfd, const char *from, const char *to)
 {
+	if (dirfd < 0)
+		dirfd = AT_FDCWD;
 	return CALL(int, renameat(dirfd, from, dirfd, to));
 }
 

@@ -56,7 +56,7 @@ int shmi_os_create(const char *path, unsigned int mode); /* fd, new */
  * may have x. -ENODEV: no pages of that size. */
 int shmi_os_memfd(size_t huge, bool exec);
 int shmi_os_link(int fd, int dirfd, const char *name); /* never replaces */
-int shmi_os_rename(int dirfd, const char *from, const char *to);
+int shmi_os_rename(int dirfd, const char *from, const char *to); /* -1: cwd */
 int shmi_os_move(const char *from, const char *to); /* never replaces */
 int shmi_os_unlink(int dirfd, const char *name);
 int shmi_os_unlink_path(const char *path);

@@ -164,6 +164,20 @@ bool shmi_users_lock_out(int fd)
 			      false);
 }
 
+/* Readers are asked for and not kept from their byte, for which they never
+ * wait; theirs is before the gate, so that none is missed. */
+int shmi_users_lock_idle(int fd)
+{
+	int err = shmi_os_range(fd, SHMI_EXCLUSIVE, FIRST_SLOT, ALL_LEN, false);
+	int held = err ? err : shmi_os_range_held(fd, READER, 1);
+
+	if (held > 0)
+		held = -EAGAIN;
+	if (!err && held)
+		shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
+	return held == -EAGAIN ? -EBUSY : held;
+}
+
 int shmi_users_queue(int fd)
 {
 	return shmi_os_own_range(fd, SHMI_EXCLUSIVE, QUEUE, 1, true);

@@ -70,6 +70,12 @@ int shmi_users_alive(int fd, uint32_t slot);
 /* Keeps everybody out until @fd is closed, if nobody is in: whether so. */
 bool shmi_users_lock_out(int fd);
 
+/*
+ * If nobody has the arena open, keeps those out who would open it until @fd is
+ * closed: 0 or -EBUSY. A reader that comes now waits at the gate.
+ */
+int shmi_users_lock_idle(int fd);
+
 /* First in line; waits. shmi_users_step_back always succeeds. */
 int shmi_users_queue(int fd);
 void shmi_users_step_back(int fd);

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <tmc/shmem.h>
 
 /* Exit codes; shmemctl(1) has them, too. */
 enum {
@@ -88,6 +89,9 @@ bool ctl_is_terminal(void);
  * @otherwise.
  */
 unsigned int ctl_width(unsigned int otherwise);
+
+/* The same of another descriptor, and not of COLUMNS. */
+unsigned int ctl_terminal_width(int fd, unsigned int otherwise);
 
 /* Whether the locale has more than ASCII. */
 bool ctl_utf8(void);
@@ -210,6 +214,19 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 
 /* Page sizes of this machine, as bits; the small one among them. */
 uint64_t ctl_pagesizes(void);
+
+/* ----- arena.c, grow.c: what the library does and says ----- */
+
+/*
+ * What errno means after a call with @path failed; for a grow by @bytes. Both
+ * return CTL_FAILED.
+ */
+int ctl_arena_error(const char *path);
+int ctl_room_error(const char *path, const tmc_shmem_t *shm, uint64_t bytes);
+
+/* With a bar on a terminal. @populate -1: as the arena has it. An exit code. */
+int ctl_grow_by(const char *path, tmc_shmem_t *shm, uint64_t bytes,
+		int populate);
 
 /* ----- procs.c: who has an arena open ----- */
 

@@ -31,7 +31,7 @@ static const struct {
 	{ "heap", "PATH", "its heaps: statistics and a check", ctl_heap },
 	{ "check", "PATH", "whether it is whole; the exit code says it, too",
 	  ctl_check },
-	{ "create", "PATH [SIZE]", "make an arena", ctl_create },
+	{ "create", "PATH [MAX]", "make an arena", ctl_create },
 	{ "grow", "PATH BYTES", "append pages to it", ctl_grow },
 	{ "rm", "PATH...", "remove its name, and the companion's", ctl_rm },
 	{ "gc", "[DIR]", "remove what nobody has open", ctl_gc },

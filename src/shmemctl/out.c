@@ -143,13 +143,13 @@ int ctl_usage(const char *command, const char *format, ...)
 int ctl_option(int argc, char **argv, const char *shorts,
 	       const struct option *longs, const char *help)
 {
+	char *with_colon = ctl_format(":%s", shorts);
+	int at = optind, c;
 	const char *word;
-	int c, at;
 
-	if (!optind || optind == 1)
-		opterr = 0;
-	at = optind ? optind : 1;
-	c = getopt_long(argc, argv, shorts, longs, NULL);
+	opterr = 0;
+	c = getopt_long(argc, argv, with_colon, longs, NULL);
+	free(with_colon);
 	if (c != '?' && c != ':' && c != 'h')
 		return c;
 	if (c == 'h') {
@@ -158,8 +158,9 @@ int ctl_option(int argc, char **argv, const char *shorts,
 	}
 	/* Behind a word that was taken whole, or still in one of letters. */
 	word = argv[optind > at ? optind - 1 : at];
-	exit(ctl_finish(ctl_usage(argv[0], "option %s is not understood",
-				  word ? word : "-")));
+	exit(ctl_finish(
+		ctl_usage(argv[0], "option %s %s", word ? word : "-",
+			  c == ':' ? "needs a value" : "is not understood")));
 }
 
 char *ctl_words(int argc, char **argv, int n)
@@ -193,18 +194,21 @@ bool ctl_is_terminal(void)
 	return isatty(STDOUT_FILENO);
 }
 
+unsigned int ctl_terminal_width(int fd, unsigned int otherwise)
+{
+	struct winsize w;
+
+	return !ioctl(fd, TIOCGWINSZ, &w) && w.ws_col ? w.ws_col : otherwise;
+}
+
 unsigned int ctl_width(unsigned int otherwise)
 {
 	const char *text = getenv("COLUMNS");
-	struct winsize w;
 	uint64_t n;
 
 	if (text && !ctl_parse_number(text, 10000, &n) && n)
 		return (unsigned int)n;
-	if (ctl_is_terminal() && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) &&
-	    w.ws_col)
-		return w.ws_col;
-	return otherwise;
+	return ctl_terminal_width(STDOUT_FILENO, otherwise);
 }
 
 bool ctl_utf8(void)

@@ -73,6 +73,11 @@ static int unlink_it(struct spot *s)
 	return tmc_shmem_unlink(s->path);
 }
 
+static int unlink_idle(struct spot *s)
+{
+	return tmc_shmem_unlink_idle(s->path);
+}
+
 /*
  * The child joins the users of the arena before fork returns in it. It dies;
  * the parent goes on.
@@ -187,6 +192,15 @@ static const struct step_case unlink_case = {
 	.call = unlink_it,
 };
 
+static const struct step_case idle_case = {
+	.name = "unlink_idle",
+	.removes = 1,
+	.idle = 1,
+	.pages = 3,
+	.prepare = nothing,
+	.call = unlink_idle,
+};
+
 static const struct step_case fork_case = {
 	.name = "fork, in the child",
 	.forks = 1,
@@ -218,6 +232,7 @@ DIES(nobody_is_hurt_by_a_death_in_close, close, STEP_BESIDE)
 DIES(a_death_in_close_lets_others_in, close, STEP_WAITED)
 DIES(a_death_in_unlink_can_be_finished, unlink, STEP_ALONE)
 DIES(users_go_on_after_a_death_in_unlink, unlink, STEP_BESIDE)
+DIES(a_death_in_unlink_idle_leaves_one_name_at_most, idle, STEP_ALONE)
 DIES(a_death_in_a_forked_child_hurts_nobody, fork, STEP_BESIDE)
 DIES(a_death_in_a_forked_child_lets_others_go_on, fork, STEP_WAITED)
 
@@ -252,6 +267,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_death_in_close_lets_others_in),
 		cmocka_unit_test(a_death_in_unlink_can_be_finished),
 		cmocka_unit_test(users_go_on_after_a_death_in_unlink),
+		cmocka_unit_test(
+			a_death_in_unlink_idle_leaves_one_name_at_most),
 		cmocka_unit_test(a_death_in_a_forked_child_hurts_nobody),
 		cmocka_unit_test(a_death_in_a_forked_child_lets_others_go_on),
 	};
