@@ -308,18 +308,6 @@ static int fresh_create(const struct step_check *k)
 	return made ? 2 : 0;
 }
 
-/* Under a name that was to be for a moment the arena is unused, too. */
-static int check_aside(const struct step_check *k)
-{
-	struct names dir;
-
-	PEER_CHECK(list(k->s->dir, &dir) == 0);
-	PEER_CHECK(dir.temps <= (k->c->idle ? 1u : 0u));
-	if (dir.temps)
-		PEER_CHECK(tmc_shmem_unlink_idle(dir.temp) == 0);
-	return 0;
-}
-
 /* Nothing is left of an arena that had no name, and the next one is whole. */
 static int fresh_anonymous(const struct step_check *k)
 {
@@ -332,6 +320,18 @@ static int fresh_anonymous(const struct step_check *k)
 	if (step_check_open(k, shm) == 1)
 		return 1;
 	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* Under a name that was to be for a moment the arena is unused, too. */
+static int check_aside(const struct step_check *k)
+{
+	struct names dir;
+
+	PEER_CHECK(list(k->s->dir, &dir) == 0);
+	PEER_CHECK(dir.temps <= (k->c->idle ? 1u : 0u));
+	if (dir.temps)
+		PEER_CHECK(tmc_shmem_unlink_idle(dir.temp) == 0);
 	return 0;
 }
 
