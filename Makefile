@@ -24,7 +24,7 @@ endif
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wundef -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types $(WERROR)
-OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude -DTMC_VERSION='"$(VERSION)"'
+OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude $(LAYERS:%=-Isrc/%) -DTMC_VERSION='"$(VERSION)"'
 OUR_CFLAGS = -std=gnu11 $(WARN) -MMD -MP $(SAN_FLAGS)
 OUR_CXXFLAGS = -std=c++11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR) \
 	-MMD -MP $(SAN_FLAGS)
@@ -32,7 +32,8 @@ LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
 OUR_LDFLAGS = $(SAN_FLAGS)
 ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
 
-SRCS = $(wildcard src/*.c)
+LAYERS = os arena heap api
+SRCS = $(wildcard $(LAYERS:%=src/%/*.c))
 OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
 A = $(BUILD)/libshmem.a
 SO = $(BUILD)/libshmem.so
@@ -41,6 +42,9 @@ CTL_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/shmemctl/*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,$(BUILD)/examples/%,\
 	$(wildcard examples/*.cpp))
+ODP = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/demo.c,\
+	$(wildcard examples/odp_shm/*.c)))
+ODP_DEMO = $(BUILD)/examples/odp_shm/demo
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
 	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
 SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
@@ -48,7 +52,7 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX)
+all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 
 help:
 	@echo 'make            libshmem.a, libshmem.so, shmemctl and the examples'
@@ -86,7 +90,6 @@ $(SO): $(OBJS) src/libshmem.map
 	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
 
 # With the archive, so that it runs wherever it is put.
-$(BUILD)/src/shmemctl/%.o: OUR_CPPFLAGS += -Isrc
 $(CTL): $(CTL_OBJS) $(A)
 	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $(CTL_OBJS) $(A) -pthread
 
@@ -94,6 +97,14 @@ $(BUILD)/examples/%: examples/%.c $(A)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
+
+# OpenDataPlane's shared memory calls on libshmem; some tests link it, too.
+$(ODP_DEMO): $(BUILD)/examples/odp_shm/demo.o $(ODP) $(A)
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+WITH_ODP = $(BUILD)/tests/unit/test_odp_shm $(BUILD)/tests/crash/test_kill_odp \
+	$(BUILD)/tests/bench/bench_odp
+$(WITH_ODP): $(ODP)
+$(WITH_ODP): OBJECTS = $(ODP)
 
 # Those in C++ are left out where there is no compiler for it.
 $(BUILD)/examples/%: examples/%.cpp $(A)
@@ -111,11 +122,11 @@ WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite
 WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
-		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
+	$(call say,LD,$@)$(CC) -Itests/support $(ALL_CFLAGS) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(OBJECTS) $(SUPPORT) $(A) \
 		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
-$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
+$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Itests/support
 
 export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
@@ -126,7 +137,7 @@ check: need-cmocka all $(TESTS) $(AGENTS)
 rounds: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
-demo: $(EXAMPLES) $(EXAMPLES_CXX)
+demo: $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
 
 bench: $(BENCHES)

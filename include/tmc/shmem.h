@@ -228,6 +228,8 @@ TMC_API void *tmc_shmem_grow(tmc_shmem_t *shm, size_t bytes);
  * Return: 0, or -1 with errno set:
  *   EINVAL  @offset and @bytes do not name the tail (somebody grew meanwhile)
  *   EACCES  the handle is read-only
+ *   ENOMEM  somebody has cut the file to less, and RLIMIT_FSIZE does not let
+ *           it be made longer again; no signal
  *   EIO, EPERM, EUCLEAN, EUSERS  as for tmc_shmem_grow()
  */
 TMC_API int tmc_shmem_shrink(tmc_shmem_t *shm, off_t offset, size_t bytes);

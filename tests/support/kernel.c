@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
@@ -31,6 +32,12 @@ static struct {
 
 static unsigned long calls, fail_at;
 static int fail_with;
+static unsigned int unlock_yields;
+
+void kernel_slow_unlock(unsigned int yields)
+{
+	unlock_yields = yields;
+}
 
 void kernel_fail(unsigned long n, int err)
 {
@@ -193,10 +200,14 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
-	if (!((what == F_OFD_SETLK || what == F_SETLK) &&
-	      l->l_type == F_UNLCK) &&
-	    fails())
+	if ((what == F_OFD_SETLK || what == F_SETLK) && l->l_type == F_UNLCK) {
+		unsigned int i;
+
+		for (i = 0; i < unlock_yields; i++)
+			sched_yield();
+	} else if (fails()) {
 		return -1;
+	}
 	return __real_fcntl(fd, what, l);
 }
 

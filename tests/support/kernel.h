@@ -30,4 +30,8 @@ int kernel_with_nodes(unsigned long nodes);
 void kernel_fail(unsigned long n, int err);
 int kernel_failed(void);
 
+/* Each unlock of a file's range comes so many sched_yield()s later, so that
+ * others have time in between. */
+void kernel_slow_unlock(unsigned int yields);
+
 #endif

@@ -85,9 +85,10 @@ static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
 struct attempt {
 	struct shmi_opening o; /* the arena's file */
 	bool rw;
-	bool named; /* found by a name, which it had before that */
-	bool guest; /* the description is shared with strangers */
-	int hugefd; /* -1: to be found by name */
+	bool named;  /* found by a name, which it had before that */
+	bool guest;  /* the description is shared with strangers */
+	int hugefd;  /* -1: to be found by name */
+	bool inside; /* holds the gate */
 	bool alone;
 };
 
@@ -165,11 +166,13 @@ static int share(struct attempt *t, struct shmi_arena *a)
 		err = put_right(t, a);
 	if (!err)
 		err = take_slot(t, a);
-	if (err)
+	if (err) {
 		shmi_users_step_down(t->o.fd);
-	else
-		a->writable = true;
-	return err;
+		return err;
+	}
+	shmi_arena_now_writable(a, t->alone);
+	t->inside = !t->alone;
+	return 0;
 }
 
 /* Inside the gate: maps it, repairs it if we are alone, takes a slot. */
@@ -219,7 +222,8 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 		return err;
 	}
 	t->hugefd = -1;
-	shmi_arena_register(&t->o, a);
+	shmi_arena_register(&t->o, a, t->alone);
+	t->inside = t->inside && !t->alone;
 	*out = a;
 	return 0;
 }
@@ -237,8 +241,10 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 
 	if (!err)
 		err = find_companion(t, &c, st.ino);
-	if (!err && !t->guest)
+	if (!err && !t->guest) {
 		err = shmi_users_enter(fd, t->rw, &t->alone);
+		t->inside = !err;
+	}
 	if (err)
 		goto undo_open;
 	a = shmi_arena_find_file(st.dev, st.ino);
@@ -253,7 +259,7 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	}
 	/* Who fails alone lets go of all at once, by the close: it must not look
 	 * to the next as if somebody had the arena open who has put it right. */
-	if (!t->guest && !(err && t->alone))
+	if (t->inside && !(err && t->alone))
 		shmi_users_let_in(fd, t->rw, t->alone);
 undo_open:
 	shmi_os_close(t->hugefd);

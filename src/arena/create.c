@@ -385,7 +385,7 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 		err = publish(&m);
 	if (err)
 		goto undo;
-	shmi_arena_register(&m.o, m.a);
+	shmi_arena_register(&m.o, m.a, false);
 	*out = m.a;
 	return 0;
 

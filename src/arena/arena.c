@@ -13,8 +13,10 @@
  * through /proc, a slot of the child's own is taken, new mappings replace the
  * old in place, and the new description the old one under the same number.
  * Until then the child holds the parent's, so nobody can find the arena
- * unused. What another thread was just opening is closed and unmapped. Where
- * the file may not be opened anew the child becomes a guest (users.h).
+ * unused. What another thread was just opening is closed and unmapped. Who is
+ * alone in an arena holds every slot of it, so he lets others in while he
+ * still has the registry: no child is made that finds no slot for itself.
+ * Where the file may not be opened anew the child becomes a guest (users.h).
  *
  * The registry's mutex is taken before the fork and given back after it, so
  * the child finds the lists whole. What another thread of the parent was doing
@@ -23,6 +25,7 @@
 #include "arena.h"
 
 #include "os.h"
+#include "poison.h"
 #include "users.h"
 
 #include <stdlib.h>
@@ -87,10 +90,23 @@ static int map_over(struct shmi_arena *a, int fd, int hugefd, bool rw)
 	return err;
 }
 
+/* relaxed: pages beyond the size, whenever it was that, are nobody's. */
+static void unpoison(struct shmi_arena *a)
+{
+	uint64_t size;
+
+	if (!SHMI_ASAN)
+		return;
+	size = atomic_load_explicit(&a->lock.h->size, memory_order_relaxed);
+	shmi_unpoison(shmi_arena_base(a),
+		      size < a->c.maxsize ? size : a->c.maxsize);
+}
+
 static void unmap_all(struct shmi_arena *a)
 {
 	if (!a->lock.h)
 		return;
+	unpoison(a);
 	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
 	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
 	a->lock.h = NULL;
@@ -140,8 +156,10 @@ static void after_fork_in_child(void)
 			unmap_all(openings->a);
 		shmi_os_close(openings->fd);
 	}
-	for (a = arenas; a; a = a->next)
+	for (a = arenas; a; a = a->next) {
+		unpoison(a);
 		join(a);
+	}
 	pthread_mutex_unlock(&registry); /* taken by this thread */
 }
 
@@ -244,13 +262,25 @@ struct shmi_arena *shmi_arena_new(void)
 	return a;
 }
 
-void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a)
+void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a,
+			 bool alone)
 {
 	pthread_mutex_lock(&registry);
 	forget(o);
 	a->id = ++last_id;
 	a->next = arenas;
 	arenas = a;
+	if (alone)
+		shmi_users_let_in(a->fd, true, true);
+	pthread_mutex_unlock(&registry);
+}
+
+void shmi_arena_now_writable(struct shmi_arena *a, bool alone)
+{
+	pthread_mutex_lock(&registry);
+	a->writable = true;
+	if (alone)
+		shmi_users_let_in(a->fd, true, true);
 	pthread_mutex_unlock(&registry);
 }
 

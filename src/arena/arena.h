@@ -87,8 +87,12 @@ struct shmi_arena *shmi_arena_new(void);
 int shmi_arena_map(struct shmi_opening *o, struct shmi_arena *a);
 /* Undoes both, for one that does not get into the registry; keeps its fds. */
 void shmi_arena_drop(struct shmi_opening *o, struct shmi_arena *a);
-/* Puts it there. Its descriptors, one of which was o->fd, are its own now. */
-void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a);
+/* Puts it there. Its descriptors, one of which was o->fd, are its own now.
+ * @alone: and lets others in (users.h). */
+void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a,
+			 bool alone);
+/* One that was a reader's and has a slot now; @alone: as above. */
+void shmi_arena_now_writable(struct shmi_arena *a, bool alone);
 /* The one with this file, with one more reference. */
 struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino);
 /* Maps an arena that is open for reading for writing, too, and puts @fd and

@@ -84,6 +84,7 @@ int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
 int shmi_os_shortage(int err);
 uint64_t shmi_os_file_limit(void); /* bytes; at most INT64_MAX */
 int shmi_os_extend(int fd, uint64_t len, uint64_t limit);
+/* Asks for the limit itself, where the file may turn out to be shorter. */
 int shmi_os_cut(int fd, uint64_t len);
 /* Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
  * where the file system cannot, -EINTR if signals leave no time for @len. */
