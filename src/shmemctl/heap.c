@@ -33,11 +33,6 @@ struct tally {
 
 /* ----- counting ----- */
 
-static void begin(void *arg)
-{
-	memset(arg, 0, sizeof(struct tally));
-}
-
 static void add_span(struct sum *s, uint32_t size, uint32_t used,
 		     const struct ctl_heap *h, const struct ctl_run *r)
 {
@@ -198,13 +193,14 @@ static int look_at(const char *path, const struct ctl_arena *a, bool in_use)
 	int code = CTL_OK;
 	size_t i;
 
-	ctl_heaps_find(a, &l);
+	ctl_heaps_find(a, in_use, &l);
 	printf("%s%s%s: %zu heap%s%s\n", ctl_colour(CTL_BOLD), a->path,
 	       ctl_colour(CTL_PLAIN), l.n, l.n == 1 ? "" : "s",
 	       in_use ? "; it is in use, and numbers may be of different times"
 		      : "");
 	for (i = 0; i < l.n; i++) {
-		ctl_heap_settle(&l.v[i], in_use, begin, add, &t);
+		memset(&t, 0, sizeof(t));
+		ctl_heap_walk(&l.v[i], add, &t);
 		printf("\n");
 		print_heap(&l.v[i], &t);
 		if (!print_check(&l.v[i], in_use) && code == CTL_OK)

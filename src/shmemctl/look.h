@@ -53,6 +53,7 @@ struct ctl_heap {
 	uint64_t off;	 /* of its header, in the arena */
 	uint64_t addr;	 /* the same as an address */
 	bool root;	 /* the root pointer leads to it */
+	bool in_use;	 /* by others; what is wrong is looked at again */
 	uint64_t secret; /* in marks and lists; without the bits of a slice */
 	struct heap_hdr *h;
 	uint32_t nchunks; /* that make sense, and lie in the arena */
@@ -65,7 +66,8 @@ struct ctl_heaps {
 	struct ctl_heap *v;
 	size_t n;
 };
-void ctl_heaps_find(const struct ctl_arena *a, struct ctl_heaps *l);
+void ctl_heaps_find(const struct ctl_arena *a, bool in_use,
+		    struct ctl_heaps *l);
 void ctl_heaps_end(struct ctl_heaps *l);
 
 enum ctl_owner {
@@ -95,15 +97,10 @@ uint32_t ctl_span_room(const struct ctl_heap *h, const struct ctl_run *r);
 /*
  * Calls @each for the tables and runs of the heap's chunks, as far as they make
  * sense; checks what tmc_mspace_check() does, and says in h->wrong what is
- * not right. In an arena in use that may be what is just being changed.
+ * not right. What others change meanwhile is seen before or after that.
  */
 typedef void ctl_run_fn(const struct ctl_heap *h, const struct ctl_run *r,
 			void *arg);
 void ctl_heap_walk(struct ctl_heap *h, ctl_run_fn *each, void *arg);
-
-/* The same until nothing is wrong, a few times if the arena is in use; @begin
- * is called before each of them. */
-void ctl_heap_settle(struct ctl_heap *h, bool in_use, void (*begin)(void *arg),
-		     ctl_run_fn *each, void *arg);
 
 #endif

@@ -83,7 +83,6 @@ static void add_pages(const struct ctl_pages *p, void *arg)
 	}
 }
 
-/* Of a heap that is looked at again, since it changed, some count twice. */
 static void add_run(const struct ctl_heap *h, const struct ctl_run *r,
 		    void *arg)
 {
@@ -104,11 +103,6 @@ static void add_run(const struct ctl_heap *h, const struct ctl_run *r,
 
 		c->heap[kind] += len;
 	}
-}
-
-static void no_begin(void *arg)
-{
-	(void)arg;
 }
 
 /* The smallest cells with which it fits into @rows. */
@@ -132,18 +126,15 @@ static void lay_out(struct map *m, uint64_t rows)
 		m->cell[i].node = NONE;
 }
 
-static void look(struct map *m, bool in_use)
+static void look(struct map *m)
 {
 	size_t i;
 
 	m->knows = ctl_pages_each(m->a, add_pages, m);
 	for (i = 0; i <= NODES; i++)
 		m->nodes = m->nodes || (m->node[i] && i && i < NODES);
-	for (i = 0; i < m->heaps.n; i++) {
-		struct ctl_heap *h = &m->heaps.v[i];
-
-		ctl_heap_settle(h, in_use, no_begin, add_run, m);
-	}
+	for (i = 0; i < m->heaps.n; i++)
+		ctl_heap_walk(&m->heaps.v[i], add_run, m);
 }
 
 /* ----- printing ----- */
@@ -479,9 +470,9 @@ static int map(const char *path, uint64_t rows)
 
 	if (ctl_look(path, &a, &l))
 		return CTL_FAILED;
-	ctl_heaps_find(&a, &m.heaps);
+	ctl_heaps_find(&a, ctl_locked(&l), &m.heaps);
 	lay_out(&m, rows);
-	look(&m, ctl_locked(&l));
+	look(&m);
 	print(&m, ctl_locked(&l));
 	if (first_wrong(&m))
 		code = ctl_error(path, "heap: %s", first_wrong(&m));

@@ -20,8 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORDS 1024u  /* of a table that are read at a time */
-#define PATIENCE 20u /* looks at a heap that others are changing */
+#define WORDS 1024u   /* of a table that are read at a time */
+#define PATIENCE 200u /* looks at what others are changing */
 
 /* ----- reading ----- */
 
@@ -110,6 +110,10 @@ static void read_header(struct ctl_heap *h)
 		return;
 	h->secret = p->secret & ~(HEAP_SLICE - 1);
 	for (i = 0; i < p->nchunks; i++) {
+		/* One of after we have looked at the size. */
+		if (h->in_use &&
+		    p->chunk[i].start - h->a->h.c.base >= h->a->size)
+			return;
 		if (!good_chunk(h, i))
 			WRONG(h, "chunk %u makes no sense", i);
 		else if (overlap(h, i))
@@ -123,7 +127,8 @@ static void read_header(struct ctl_heap *h)
 
 /* ----- finding ----- */
 
-static void add(struct ctl_heaps *l, const struct ctl_arena *a, uint64_t off)
+static void add(struct ctl_heaps *l, const struct ctl_arena *a, uint64_t off,
+		bool in_use)
 {
 	struct ctl_heap *h;
 
@@ -131,6 +136,7 @@ static void add(struct ctl_heaps *l, const struct ctl_arena *a, uint64_t off)
 	h = &l->v[l->n++];
 	memset(h, 0, sizeof(*h));
 	h->a = a;
+	h->in_use = in_use;
 	h->off = off;
 	h->addr = a->h.c.base + off;
 	h->root = a->h.root == h->addr;
@@ -153,7 +159,7 @@ static bool is_heap(const struct ctl_arena *a, uint64_t off)
 	       (first.magic == HEAP_MAGIC || a->h.root == addr);
 }
 
-void ctl_heaps_find(const struct ctl_arena *a, struct ctl_heaps *l)
+void ctl_heaps_find(const struct ctl_arena *a, bool in_use, struct ctl_heaps *l)
 {
 	uint64_t from, to, off = 0, base = a->h.c.base;
 
@@ -164,7 +170,7 @@ void ctl_heaps_find(const struct ctl_arena *a, struct ctl_heaps *l)
 		      base;
 		for (; off < to; off += HEAP_SLICE)
 			if (is_heap(a, off))
-				add(l, a, off);
+				add(l, a, off, in_use);
 		off = to;
 	}
 }
@@ -251,7 +257,7 @@ static bool good_list(const struct ctl_heap *h, const struct ctl_run *r,
 	return !off;
 }
 
-static void check_span(struct ctl_heap *h, const struct ctl_run *r)
+static const char *check_span(const struct ctl_heap *h, const struct ctl_run *r)
 {
 	uint32_t size = heap_size[r->head.kind];
 	uint32_t bytes = ctl_span_room(h, r) * size;
@@ -259,102 +265,157 @@ static void check_span(struct ctl_heap *h, const struct ctl_run *r)
 
 	if (r->nslices != 1 || r->head.heap != h->addr ||
 	    r->head.ready > bytes || ever > r->head.ready || ever % size)
-		WRONG(h,
-		      "the head of the span at offset %" PRIu64
-		      " is overwritten",
-		      r->off);
-	else if (r->owner != CTL_ALIVE && !good_list(h, r, ever))
-		WRONG(h,
-		      "a free block of the span at offset %" PRIu64
-		      " is overwritten",
-		      r->off);
+		return "the head of the span";
+	if (r->owner != CTL_ALIVE && !good_list(h, r, ever))
+		return "a free block of the span";
+	return NULL;
 }
 
-static void check_run(struct ctl_heap *h, const struct ctl_run *r)
+/* NULL; or what of it is overwritten. */
+static const char *check_run(const struct ctl_heap *h, const struct ctl_run *r)
 {
 	uint64_t slice = h->a->h.c.base + r->off;
 	uint64_t front = r->head.block - slice;
 
 	if (r->head.mark != (h->secret ^ head_at(slice)))
-		WRONG(h,
-		      "the mark of the run at offset %" PRIu64
-		      " is overwritten",
-		      r->off);
-	else if (r->head.kind < HEAP_CLASSES)
-		check_span(h, r);
-	else if (r->head.kind != HEAP_LARGE || front > HEAP_SLICE ||
-		 r->head.len > r->nslices * HEAP_SLICE - front)
-		WRONG(h,
-		      "the head of the large block at offset %" PRIu64
-		      " is overwritten",
-		      r->off);
+		return "the mark of the run";
+	if (r->head.kind < HEAP_CLASSES)
+		return check_span(h, r);
+	if (r->head.kind != HEAP_LARGE || front > HEAP_SLICE ||
+	    r->head.len > r->nslices * HEAP_SLICE - front)
+		return "the head of the large block";
+	return NULL;
 }
 
 /* ----- the walk ----- */
 
 struct table {
 	uint64_t off; /* of its first word in the arena */
-	uint32_t first, n;
+	uint32_t nslices;
+	uint32_t first, n; /* which words are here */
 	uint32_t word[WORDS];
 };
 
 static bool word_at(const struct ctl_heap *h, struct table *t, uint32_t slice,
-		    uint32_t nslices, uint32_t *word)
+		    uint32_t *word)
 {
 	if (slice - t->first >= t->n) {
 		t->first = slice;
-		t->n = nslices - slice < WORDS ? nslices - slice : WORDS;
+		t->n = t->nslices - slice;
+		if (t->n > WORDS)
+			t->n = WORDS;
 		if (!get(h->a, t->off + (uint64_t)slice * sizeof(uint32_t),
-			 t->word, t->n * sizeof(uint32_t)))
+			 t->word, t->n * sizeof(uint32_t))) {
+			t->n = 0;
 			return false;
+		}
 	}
 	*word = t->word[slice - t->first];
 	return true;
 }
 
-static void meet(struct ctl_heap *h, struct ctl_run *r, ctl_run_fn *each,
-		 void *arg)
+static struct table table_of(const struct ctl_heap *h, uint32_t chunk)
 {
-	uint64_t head = head_at(h->a->h.c.base + r->off) - h->a->h.c.base;
+	const struct heap_chunk *c = &h->h->chunk[chunk];
+	struct table t = { .off = c->start - h->a->h.c.base,
+			   .nslices = c->nslices };
+
+	if (!chunk)
+		t.off += sizeof(struct heap_hdr);
+	return t;
+}
+
+static bool is_run(const struct table *t, uint32_t slice, uint32_t word)
+{
+	return (word & HEAP_COUNT) && (word & HEAP_COUNT) <= t->nslices - slice;
+}
+
+/* Whether runs cover the chunk. Where not, the slice that begins none. */
+static bool covered(const struct ctl_heap *h, uint32_t chunk, uint32_t *slice)
+{
+	struct table t = table_of(h, chunk);
+	uint32_t word;
+
+	*slice = h->h->chunk[chunk].nhead;
+	while (*slice < t.nslices) {
+		if (!word_at(h, &t, *slice, &word) || !is_run(&t, *slice, word))
+			return false;
+		*slice += word & HEAP_COUNT;
+	}
+	return true;
+}
+
+static void check_table(struct ctl_heap *h, uint32_t chunk)
+{
+	uint32_t slice, i;
+
+	for (i = 0; i < (h->in_use ? PATIENCE : 1); i++)
+		if (covered(h, chunk, &slice))
+			return;
+	WRONG(h, "slice %u of chunk %u begins no run", slice, chunk);
+}
+
+/* Reads its head: NULL, or what is wrong with it. */
+static const char *read_head(const struct ctl_heap *h, struct ctl_run *r)
+{
+	uint64_t base = h->a->h.c.base;
 
 	memset(&r->head, 0, sizeof(r->head));
 	r->owner = CTL_NOBODY;
-	if (r->word & HEAP_USED) {
-		if (!get(h->a, head, &r->head, sizeof(r->head))) {
-			WRONG(h, "the run at offset %" PRIu64 " is cut",
-			      r->off);
-			return;
-		}
-		r->owner = owner_of(h, r->head.owner);
-		check_run(h, r);
-	}
-	each(h, r, arg);
+	if (!(r->word & HEAP_USED))
+		return NULL;
+	if (!get(h->a, head_at(base + r->off) - base, &r->head,
+		 sizeof(r->head)))
+		return "the run";
+	r->owner = owner_of(h, r->head.owner);
+	return check_run(h, r);
 }
 
-static void walk_chunk(struct ctl_heap *h, uint32_t i, ctl_run_fn *each,
+/*
+ * The run at @slice. What is wrong with it is looked at again as long as
+ * others may be changing it; it may be gone then (false).
+ */
+static bool meet(struct ctl_heap *h, struct table *t, uint32_t slice,
+		 struct ctl_run *r)
+{
+	const char *bad = read_head(h, r);
+	uint32_t i;
+
+	for (i = 1; bad && h->in_use && i < PATIENCE; i++) {
+		t->n = 0;
+		if (!word_at(h, t, slice, &r->word) ||
+		    !is_run(t, slice, r->word))
+			return false;
+		r->nslices = r->word & HEAP_COUNT;
+		bad = read_head(h, r);
+	}
+	if (bad)
+		WRONG(h, "%s at offset %" PRIu64 " is overwritten", bad,
+		      r->off);
+	return true;
+}
+
+static void walk_chunk(struct ctl_heap *h, uint32_t chunk, ctl_run_fn *each,
 		       void *arg)
 {
-	const struct heap_chunk *c = &h->h->chunk[i];
+	const struct heap_chunk *c = &h->h->chunk[chunk];
 	uint64_t start = c->start - h->a->h.c.base;
-	struct table t = { .off = start + (i ? 0 : sizeof(struct heap_hdr)) };
+	struct table t = table_of(h, chunk);
 	struct ctl_run r = { .off = start, .nslices = c->nhead };
-	uint32_t slice, word;
+	uint32_t slice = c->nhead;
 
 	each(h, &r, arg);
-	for (slice = c->nhead; slice < c->nslices; slice += r.nslices) {
-		if (!word_at(h, &t, slice, c->nslices, &word)) {
-			WRONG(h, "the table of chunk %u is cut", i);
-			return;
-		}
+	while (slice < t.nslices && word_at(h, &t, slice, &r.word)) {
 		r.off = start + slice * HEAP_SLICE;
-		r.word = word;
-		r.nslices = word & HEAP_COUNT;
-		if (!r.nslices || r.nslices > c->nslices - slice) {
-			WRONG(h, "slice %u of chunk %u begins no run", slice,
-			      i);
+		r.nslices = r.word & HEAP_COUNT;
+		if (is_run(&t, slice, r.word) && meet(h, &t, slice, &r)) {
+			each(h, &r, arg);
+			slice += r.nslices;
+		} else if (h->in_use) {
+			slice++; /* it has been joined with the one before */
+		} else {
 			return;
 		}
-		meet(h, &r, each, arg);
 	}
 }
 
@@ -362,21 +423,8 @@ void ctl_heap_walk(struct ctl_heap *h, ctl_run_fn *each, void *arg)
 {
 	uint32_t i;
 
-	for (i = 0; i < h->nchunks; i++)
+	for (i = 0; i < h->nchunks; i++) {
+		check_table(h, i);
 		walk_chunk(h, i, each, arg);
-}
-
-void ctl_heap_settle(struct ctl_heap *h, bool in_use, void (*begin)(void *arg),
-		     ctl_run_fn *each, void *arg)
-{
-	unsigned int i;
-
-	for (i = 0; i < (in_use ? PATIENCE : 1); i++) {
-		if (i)
-			read_header(h);
-		begin(arg);
-		ctl_heap_walk(h, each, arg);
-		if (!h->wrong[0])
-			break;
 	}
 }
