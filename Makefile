@@ -101,8 +101,7 @@ $(BUILD)/examples/%: examples/%.c $(A)
 # OpenDataPlane's shared memory calls on libshmem; some tests link it, too.
 $(ODP_DEMO): $(BUILD)/examples/odp_shm/demo.o $(ODP) $(A)
 	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ -pthread
-WITH_ODP = $(BUILD)/tests/unit/test_odp_shm $(BUILD)/tests/crash/test_kill_odp \
-	$(BUILD)/tests/bench/bench_odp
+WITH_ODP = $(foreach t,$(TESTS) $(BENCHES),$(if $(findstring odp,$t),$t))
 $(WITH_ODP): $(ODP)
 $(WITH_ODP): OBJECTS = $(ODP)
 
