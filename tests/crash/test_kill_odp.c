@@ -15,11 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <shmem.h>
 
 #include "../../examples/odp_shm/internal.h"
+#include "longest.h"
 #include "peer.h"
 
 #define KILLS 40
@@ -39,23 +39,6 @@ struct stamp {
 	uint64_t size, name;
 };
 
-static uint64_t ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void note(uint64_t since)
-{
-	uint64_t took = ns() - since, most = atomic_load(&g->longest);
-
-	while (took > most &&
-	       !atomic_compare_exchange_weak(&g->longest, &most, took))
-		;
-}
-
 static uint64_t size_of(unsigned int r)
 {
 	if (r % 50 == 0)
@@ -65,20 +48,20 @@ static uint64_t size_of(unsigned int r)
 
 static odp_shm_t reserve(const char *name, unsigned int r)
 {
-	uint64_t t = ns();
+	uint64_t t = longest_now();
 	odp_shm_t shm = odp_shm_reserve(name, size_of(r), r % 8 ? 0 : 4096,
 					ODP_SHM_NO_HP);
 
-	note(t);
+	longest_note(&g->longest, t);
 	return shm;
 }
 
 static int give(odp_shm_t shm)
 {
-	uint64_t t = ns();
+	uint64_t t = longest_now();
 	int err = odp_shm_free(shm);
 
-	note(t);
+	longest_note(&g->longest, t);
 	return err;
 }
 
@@ -138,7 +121,8 @@ static void turn_own(unsigned int me, unsigned int *rng, bool *fresh)
 static int play(struct peer *self, void *arg)
 {
 	unsigned int me = (unsigned int)(uintptr_t)arg;
-	unsigned int rng = (unsigned int)(uintptr_t)self ^ (unsigned int)ns();
+	unsigned int rng =
+		(unsigned int)(uintptr_t)self ^ (unsigned int)longest_now();
 	char name[ODP_SHM_NAME_LEN];
 	bool fresh[OWN];
 	odp_shm_t shm;

@@ -12,11 +12,9 @@
 #include "test.h"
 
 #include <dirent.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -24,6 +22,7 @@
 #include "../../examples/odp_shm/internal.h"
 #include "peer.h"
 #include "step.h"
+#include "step_kill.h"
 
 #define MOST 20 /* instructions that a call is killed at, in short */
 #define LIVE 40
@@ -124,8 +123,9 @@ static const struct odp_case cases[] = {
 
 /* ----- victims and checkers ----- */
 
-static pid_t victim(const struct odp_case *c)
+static pid_t victim(const void *arg)
 {
+	const struct odp_case *c = arg;
 	pid_t pid = fork();
 
 	if (pid)
@@ -213,50 +213,16 @@ static int check_sweep(struct peer *self, void *arg)
 	return 0;
 }
 
-static void end(pid_t pid)
-{
-	int status;
-
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-}
-
-static int kill_at(const struct odp_case *c, const struct step_trace *t,
-		   size_t n)
-{
-	pid_t pid = victim(c);
-	int bad = pid < 0 || step_begin(pid) || step_to(pid, t, n) < 0;
-
-	end(pid);
-	if (!bad)
-		bad = peer_run(c->own ? check_sweep : check_peer, NULL);
-	if (bad)
-		fprintf(stderr, "%s: killed after %zu of %zu instructions\n",
-			c->name, n, t->n);
-	return bad;
-}
-
 static void run_case(const struct odp_case *c)
 {
-	struct step_trace t = { 0 };
-	size_t *points, n, i, step = 1, kills = 0;
-	pid_t pid = victim(c);
+	const struct step_kill k = { .name = c->name,
+				     .victim = victim,
+				     .arg = c,
+				     .check = c->own ? check_sweep : check_peer,
+				     .most = MOST,
+				     .most_kills = MOST };
 
-	assert_true(pid > 0);
-	assert_int_equal(step_begin(pid), 0);
-	assert_int_equal(step_record(pid, &t), 0);
-	end(pid);
-	points = calloc(t.n + 1, sizeof(*points));
-	assert_non_null(points);
-	n = step_choose(&t, getenv("SOAK") ? t.n + 1 : MOST, points);
-	/* Those around system calls are many, too. */
-	if (!getenv("SOAK") && n > MOST)
-		step = n / MOST;
-	for (i = 0; i < n; i += step, kills++)
-		assert_int_equal(kill_at(c, &t, points[i]), 0);
-	printf("%-16s %6zu instructions, killed at %zu\n", c->name, t.n, kills);
-	free(points);
-	step_forget(&t);
+	assert_int_equal(step_kill(&k), 0);
 }
 
 static void no_call_leaves_halves_wherever_it_is_killed(void **state)
