@@ -9,17 +9,16 @@
  */
 #include "test.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
 #include "peer.h"
 #include "step.h"
+#include "step_kill.h"
 
 #define MOST 120 /* instructions that a call is killed at, in short */
 #define LIVE 64
@@ -143,10 +142,13 @@ static const struct heap_case cases[] = {
 
 /* ----- victims and checkers ----- */
 
-static pid_t victim(const struct heap_case *c)
+static pid_t victim(const void *arg)
 {
-	pid_t pid = fork();
+	const struct heap_case *c = arg;
+	pid_t pid;
 
+	w.others = tmc_mspace_malloc(w.heap, 100);
+	pid = w.others ? fork() : -1;
 	if (pid)
 		return pid;
 	step_me();
@@ -182,52 +184,15 @@ static int check_peer(struct peer *self, void *arg)
 	return 0;
 }
 
-static void end(pid_t pid)
-{
-	int status;
-
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-}
-
-static int kill_at(const struct heap_case *c, const struct step_trace *t,
-		   size_t n)
-{
-	pid_t pid;
-	int bad;
-
-	w.others = tmc_mspace_malloc(w.heap, 100);
-	pid = victim(c);
-	bad = !w.others || pid < 0 || step_begin(pid) || step_to(pid, t, n) < 0;
-	end(pid);
-	if (!bad)
-		bad = peer_run(check_peer, NULL);
-	if (bad)
-		fprintf(stderr, "%s: killed after %zu of %zu instructions\n",
-			c->name, n, t->n);
-	return bad;
-}
-
 static void run_case(const struct heap_case *c)
 {
-	struct step_trace t = { 0 };
-	size_t *points, n, i;
-	pid_t pid;
+	const struct step_kill k = { .name = c->name,
+				     .victim = victim,
+				     .arg = c,
+				     .check = check_peer,
+				     .most = MOST };
 
-	w.others = tmc_mspace_malloc(w.heap, 100);
-	pid = victim(c);
-	assert_true(pid > 0);
-	assert_int_equal(step_begin(pid), 0);
-	assert_int_equal(step_record(pid, &t), 0);
-	end(pid);
-	points = calloc(t.n + 1, sizeof(*points));
-	assert_non_null(points);
-	n = step_choose(&t, getenv("SOAK") ? t.n + 1 : MOST, points);
-	for (i = 0; i < n; i++)
-		assert_int_equal(kill_at(c, &t, points[i]), 0);
-	printf("%-24s %6zu instructions, killed at %zu\n", c->name, t.n, n);
-	free(points);
-	step_forget(&t);
+	assert_int_equal(step_kill(&k), 0);
 }
 
 static void the_heap_survives_a_death_anywhere(void **state)
