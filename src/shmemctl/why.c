@@ -331,9 +331,10 @@ static int judge(struct subject *s, const struct ctl_arena *a, const char *path)
 {
 	char max[CTL_HUMAN];
 
-	printf("%s in process %d, %s: %#" PRIx64 "-%#" PRIx64 ", %s\n", a->path,
-	       s->pid, s->name, a->h.c.base, a->h.c.base + a->h.c.maxsize,
-	       ctl_human(a->h.c.maxsize, max));
+	printf("%s in process %d, %s\n"
+	       "  it needs %#" PRIx64 "-%#" PRIx64 ", %s\n",
+	       a->path, s->pid, s->name, a->h.c.base,
+	       a->h.c.base + a->h.c.maxsize, ctl_human(a->h.c.maxsize, max));
 	if (has_it_open(s, a)) {
 		in_favour("it has it open");
 		return CTL_OK;
