@@ -65,6 +65,7 @@ help:
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
 	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
+	@echo "make valgrind   the heap's tests under memcheck"
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
 	@echo 'make cross      clean builds for other machines'
@@ -101,8 +102,7 @@ $(BUILD)/examples/%: examples/%.c $(A)
 # OpenDataPlane's shared memory calls on libshmem; some tests link it, too.
 $(ODP_DEMO): $(BUILD)/examples/odp_shm/demo.o $(ODP) $(A)
 	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ -pthread
-WITH_ODP = $(BUILD)/tests/unit/test_odp_shm $(BUILD)/tests/crash/test_kill_odp \
-	$(BUILD)/tests/bench/bench_odp
+WITH_ODP = $(foreach t,$(TESTS) $(BENCHES),$(if $(findstring odp,$t),$t))
 $(WITH_ODP): $(ODP)
 $(WITH_ODP): OBJECTS = $(ODP)
 
@@ -187,6 +187,15 @@ asan tsan: need-cmocka
 		CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 		SAN_FLAGS="-fsanitize=$(SAN) -fno-sanitize-recover=all"
 
+# The heap's tests under memcheck. Its search for leaks reads whole arenas. It
+# follows a fork and no exec, and knows nothing of what another process writes.
+VALGRIND_TESTS = $(patsubst %,$(BUILD)/tests/unit/test_%,mspace mspace_memory \
+	mspace_misuse heap_exchange)
+valgrind: need-cmocka all $(VALGRIND_TESTS)
+	$(Q)command -v valgrind >/dev/null || tests/support/deps.sh valgrind
+	$(Q)VALGRIND=1 UNDER="valgrind -q --leak-check=no --error-exitcode=99" \
+		BUILD=$(BUILD) tests/support/run.sh $(VALGRIND_TESTS)
+
 # The other compiler, without and with optimisation.
 clang: need-cmocka
 	$(Q)for o in -O0 -O2; do $(MAKE) --no-print-directory check CC=clang \
@@ -223,7 +232,8 @@ fuzz:
 DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
-	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs tmux
+	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs \
+	tmux valgrind
 DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
 	libboost-dev libpmemobj-dev
 DEPS_SHIM = python3 libpython3.11-testsuite sqlite3 redis-server
@@ -268,7 +278,7 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check rounds demo bench asan tsan clang coverage lint cross soak model fuzz deps \
+.PHONY: all help check rounds demo bench asan tsan valgrind clang coverage lint cross soak model fuzz deps \
 	deps-all deps-bench bench-heap shim need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -85,13 +85,21 @@ int odp_shm_capability(odp_shm_capability_t *capa)
 
 /* ----- memory ----- */
 
+/* What the heap keeps in one place may be what is missing in another. */
+static void *from_heap(tmc_mspace heap, const union odp_record *r)
+{
+	void *p = tmc_mspace_memalign(heap, r->align, r->size);
+
+	if (!p && errno == ENOMEM && tmc_mspace_trim(heap, 0) == 1)
+		p = tmc_mspace_memalign(heap, r->align, r->size);
+	return p;
+}
+
 static void *from_further(struct odp_instance *in, const union odp_record *r)
 {
 	tmc_shmem_t *shm = odpi_further(in, r->where, true);
 
-	return shm ? tmc_mspace_memalign(tmc_shmem_get_data(shm), r->align,
-					 r->size)
-		   : NULL;
+	return shm ? from_heap(tmc_shmem_get_data(shm), r) : NULL;
 }
 
 /* Where huge pages would be nice, but need not be. */
@@ -119,10 +127,8 @@ static int take_memory(struct odp_instance *in, union odp_record *r)
 	}
 	if (!p && !must) {
 		r->where = r->size < in->dir->lazy_size ? ODP_SMALL : ODP_LAZY;
-		p = r->where == ODP_LAZY
-			    ? from_further(in, r)
-			    : tmc_mspace_memalign(in->dir->blocks, r->align,
-						  r->size);
+		p = r->where == ODP_LAZY ? from_further(in, r)
+					 : from_heap(in->dir->blocks, r);
 	}
 	if (!p)
 		return -1;

@@ -148,7 +148,8 @@ void *tmc_mspace_memalign(tmc_mspace msp, size_t align, size_t n)
 	return shmi_heap_memalign(msp, align, n);
 }
 
-static void slow_free(void *p)
+/* Out of line, or the common free would save registers for it. */
+static __attribute__((noinline, cold)) void slow_free(void *p)
 {
 	int kept = errno;
 

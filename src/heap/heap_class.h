@@ -24,9 +24,7 @@
 #define HEAP_AS_IS(size) size
 static const uint16_t heap_size[HEAP_CLASSES] = { HEAP_SIZES(HEAP_AS_IS) };
 
-/* Classes of sizes up to HEAP_QUICK, for (size + 15) / 16. */
-#define HEAP_QUICK 1024u
-extern const uint8_t heap_quick[HEAP_QUICK / 16 + 1];
+#define HEAP_QUICK 1024u /* sizes that the common malloc knows */
 
 static inline uint32_t heap_class(size_t n)
 {

@@ -29,6 +29,10 @@
  *
  *	one word for a span's list, its new blocks and its count, so that each
  *	step is one store; the common path inlined. pair 40 -> 7 to 9
+ *	fewer instructions on the common path: a table from a size to its span;
+ *	what free asks for in one private line; a bound that is the top of its
+ *	word; no register saved for the other paths. 88 -> 61 of them for a
+ *	malloc and its free; pair 3.5 -> 3.0, batch 5.0 -> 4.5 (Zen 5)
  *	a private table from a slice to the thread's span in it, instead of
  *	comparing owner and mark in the head; what threads have at hand is
  *	voided when an arena closes (view.h), instead of a look at a count of
@@ -141,13 +145,13 @@ struct heap_run {
  *	bits 16..29  blocks not free, as far as the owner knows
  *	bit 30       the owner takes blocks from here now
  *	bit 31       the owner found nothing here, and wants to hear of a free
- *	bits 32..47  bytes of blocks that were ever used; behind are new ones
+ *	bits 48..63  bytes of blocks that were ever used; behind are new ones
  */
 #define SPAN_LIST 0xfff0u
 #define SPAN_USED_ONE ((uint64_t)1 << 16)
 #define SPAN_CURRENT ((uint64_t)1 << 30)
 #define SPAN_FULL ((uint64_t)1 << 31)
-#define SPAN_EVER_SHIFT 32
+#define SPAN_EVER_SHIFT 48
 
 /*
  * "others", which anybody pushes a block on; 0: none.

@@ -20,9 +20,7 @@
  *		taken = its head; others = 0, if it still was that; the end
  *		of it = the list; the list = its head; taken = 0. With taken
  *		set, adoption finds out which of these steps were done, and
- *		does the rest.
- *
- * How many blocks are in use is counted anew by adoption.
+ *		does the rest, and counts how many blocks are in use
  *
  * An orphan's owner is 0 or somebody dead; the next one who needs a span, and
  * trim, find it by a look at all runs (sweep), under the lock. That is done
@@ -108,6 +106,7 @@ static struct heap_known *known(const struct shmi_thread *t,
 static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 {
 	struct heap_run *old = t->cur[class], *r = &shmi_span_none;
+	uint32_t i = class ? heap_size[class - 1] / 16u + 1 : 0;
 
 	if (old != r)
 		span_step(old, span_state(old) & ~SPAN_CURRENT);
@@ -119,6 +118,8 @@ static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 	}
 	t->ring[class] = e;
 	t->cur[class] = r;
+	for (; i <= heap_size[class] / 16u && i <= HEAP_QUICK / 16; i++)
+		t->quick[i] = r;
 }
 
 /* Behind entry @at. */
@@ -136,9 +137,11 @@ void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 
 	t->spare = t->own[e].next;
 	t->own[e].run = r;
+	t->own[e].class = (uint8_t) class;
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
-	*known(t, r) = (struct heap_known){ r, class, heap_magic[class] };
+	*known(t, r) = (struct heap_known){ r + 1, span_key(t->secret, r),
+					    heap_magic[class] };
 	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
 	else
@@ -163,8 +166,8 @@ static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	if (t->ring[class] == e)
 		make_current(t, class, next == e ? SPAN_NO_ENTRY : next);
 	ring_out(t, e);
-	if (k->run == t->own[e].run)
-		k->run = NULL;
+	if (k->blocks == t->own[e].run + 1)
+		*k = (struct heap_known){ 0 };
 	t->own[e].run = NULL;
 	t->own[e].next = t->spare;
 	t->spare = e;
@@ -382,7 +385,7 @@ void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 		errno = -err;
 		return NULL;
 	}
-	return span_pop(t, t->cur[class], class, span_state(t->cur[class]));
+	return span_pop(t, t->cur[class], span_state(t->cur[class]));
 }
 
 /* ----- free ----- */
@@ -442,8 +445,7 @@ static void give_up_idle(struct shmi_thread *t)
 	for (i = 0; i < LOOK; i++) {
 		e = t->hand++ % t->room;
 		if (t->own[e].run && t->own[e].idle) {
-			give_up(t, t->own[e].run,
-				shmi_span_class(t->hp, t->own[e].run), e);
+			give_up(t, t->own[e].run, t->own[e].class, e);
 			return;
 		}
 	}
@@ -476,14 +478,14 @@ void shmi_span_let_go(struct shmi_thread *t)
 			continue;
 		shmi_span_collect(t->hp, r);
 		if (!span_blocks(span_state(r)))
-			give_up(t, r, shmi_span_class(t->hp, r), e);
+			give_up(t, r, t->own[e].class, e);
 	}
 }
 
-void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
-		       uint32_t class)
+void shmi_span_emptied(struct shmi_thread *t, void *p)
 {
-	uint32_t e = entry_of(t, r);
+	struct heap_run *r = heap_run_of(p);
+	uint32_t e = entry_of(t, r), class = t->own[e].class;
 	uint64_t state = span_state(r);
 
 	if (state & SPAN_FULL) {
@@ -520,7 +522,8 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 	uint64_t off = offset_of(t->hp, r, class, p);
 
 	if (get(r->owner) == t->owner)
-		span_push(t, r, class, span_word(r, off), span_state(r));
+		span_push(t, r, span_key(t->secret, r), span_word(r, off),
+			  span_state(r));
 	else
 		push_to_others(t, r, off);
 }

@@ -16,7 +16,9 @@
  */
 struct shmi_thread {
 	struct shmi_view view;
-	uint64_t secret;		  /* the heap's */
+	uint64_t secret; /* the heap's */
+	/* Where blocks of up to 16 * i bytes come from; as in cur. */
+	struct heap_run *quick[HEAP_QUICK / 16 + 1];
 	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
 	/* From here on for the slow ways. */
 	struct heap_hdr *h;
@@ -31,6 +33,7 @@ struct shmi_thread {
 		struct heap_run *run; /* NULL: free entry */
 		uint32_t next, prev;
 		uint32_t bytes; /* of all its blocks */
+		uint8_t class;
 		bool idle; /* no block in use, and kept for the next ones */
 	} * own;
 	uint32_t room, spare;	      /* entries; first free one */
@@ -84,8 +87,7 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
 void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
 extern struct heap_run shmi_span_none;
 /* What the quick ways below leave to do. */
-void shmi_span_emptied(struct shmi_thread *t, struct heap_run *r,
-		       uint32_t class);
+void shmi_span_emptied(struct shmi_thread *t, void *p);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 _Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
 				     const void *p);
@@ -172,7 +174,7 @@ static inline void span_step(struct heap_run *r, uint64_t state)
  * after it in our hands. */
 SHMI_MAY_TOUCH
 static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
-			     uint32_t class, uint64_t state)
+			     uint64_t state)
 {
 	uint64_t off = state & SPAN_LIST;
 	_Atomic uint64_t *w = span_word(r, off);
@@ -184,7 +186,8 @@ static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
 	span_step(r, state - off + next + SPAN_USED_ONE);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
 	__builtin_prefetch((void *)span_word(r, next), 1); /* the next pop's */
-	shmi_unpoison((void *)w, heap_size[class]);
+	if (SHMI_ASAN)
+		shmi_unpoison((void *)w, heap_size[shmi_span_class(t->hp, r)]);
 	return (void *)w;
 }
 
@@ -194,26 +197,24 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 {
 	struct shmi_thread *t = shmi_thread_last;
 	struct heap_run *r;
-	uint32_t class;
 	uint64_t state;
 
 	if (__builtin_expect(n > HEAP_QUICK || !shmi_thread_valid(t, h), 0))
 		return slowly(h, n);
-	class = heap_quick[(n + 15) / 16];
-	r = t->cur[class];
+	r = t->quick[(n + 15) / 16];
 	state = span_state(r);
 	if (__builtin_expect(!(state & SPAN_LIST), 0))
 		return slowly(h, n);
-	return span_pop(t, r, class, state);
+	return span_pop(t, r, state);
 }
 
 /* A block of ours. Dying before the step it is in our hands. */
 SHMI_MAY_TOUCH
 static inline void span_push(struct shmi_thread *t, struct heap_run *r,
-			     uint32_t kind, void *p, uint64_t state)
+			     uint64_t key, void *p, uint64_t state)
 {
 	_Atomic uint64_t *w = p;
-	uint64_t key = span_key(t->secret, r), first = (uint16_t)state;
+	uint64_t first = (uint16_t)state;
 
 	if (__builtin_expect(span_is_offset(atomic_load_explicit(
 						    w, memory_order_relaxed) ^
@@ -223,39 +224,40 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
 	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
 	span_step(r, state);
-	shmi_poison(p, heap_size[kind]);
+	if (SHMI_ASAN)
+		shmi_poison(p, heap_size[shmi_span_class(t->hp, r)]);
 	/* FULL, or no block is in use; not CURRENT. */
 	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
-		shmi_span_emptied(t, r, kind);
+		shmi_span_emptied(t, p);
 }
 
-/* A small block of a span of ours; @slowly: any other, and NULL. */
+/*
+ * A small block of a span of ours; @slowly: any other, and NULL.
+ *
+ * Less than 64 KiB behind the span's first block, as "ever" says by its width,
+ * is in the span's slice or in the next one; and a block there has another
+ * entry of the map.
+ */
 static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 {
 	struct shmi_thread *t = shmi_thread_last;
 	const struct heap_known *known =
 		atomic_load_explicit(&t->view.map, memory_order_relaxed) +
 		(uintptr_t)p / HEAP_SLICE % HEAP_KNOWN;
-	struct heap_run *r = known->run;
-	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN, state;
+	struct heap_run *blocks = known->blocks;
+	uint64_t at = (uintptr_t)p - (uintptr_t)blocks, state;
 
-	/* The first slice of memory has NULL, and looks like no run's. */
-	if (__builtin_expect((uintptr_t)p < HEAP_SLICE ||
-				     ((uintptr_t)p ^ (uintptr_t)r) >=
-					     HEAP_SLICE,
-			     0)) {
+	/* Without a span there is no state to look at. */
+	if (__builtin_expect((uint32_t)at * known->magic >= known->magic, 0)) {
 		slowly(p);
 		return;
 	}
-	state = span_state(r);
-	if (__builtin_expect(at >= state >> SPAN_EVER_SHIFT ||
-				     (uint32_t)at * known->magic >=
-					     known->magic,
-			     0)) {
+	state = span_state(blocks - 1);
+	if (__builtin_expect(at >= state >> SPAN_EVER_SHIFT, 0)) {
 		slowly(p);
 		return;
 	}
-	span_push(t, r, known->kind, p, state);
+	span_push(t, blocks - 1, known->key, p, state);
 }
 
 #endif

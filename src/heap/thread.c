@@ -152,6 +152,8 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	t->spare = SPAN_NO_ENTRY;
 	for (i = 0; i < HEAP_KINDS; i++)
 		t->cur[i] = &shmi_span_none;
+	for (i = 0; i <= HEAP_QUICK / 16; i++)
+		t->quick[i] = &shmi_span_none;
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);

@@ -9,16 +9,19 @@
 /* Moves when a heap may be gone or a process has forked. */
 extern _Atomic uint64_t shmi_heap_epoch;
 
+/* The thread's span in a slice; two to a line. */
+struct heap_known {
+	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
+	uint64_t key;			      /* span.h */
+	uint32_t magic; /* heap_class.h; 0: there is no span */
+};
+#define HEAP_KNOWN 4096u /* slices, by number modulo this */
+
 /*
  * One for each thread and heap. When the epoch moves it is void: @h is none
  * then, and @map empty. So the common malloc and free need not look at the
  * epoch, and the thread's next other call does (thread.c).
  */
-struct heap_known {
-	struct heap_run *run; /* the thread's span in a slice, or NULL */
-	uint32_t kind, magic;
-};
-#define HEAP_KNOWN 4096u /* slices, by number modulo this */
 struct shmi_view {
 	/* relaxed, all of it: who closes an arena or frees a heap while others
 	 * use it is wrong in any order; a fork is ordered by itself */

@@ -36,10 +36,11 @@ typedef void ctl_pages_fn(const struct ctl_pages *p, void *arg);
 
 /*
  * Calls @each for all that is there, from the start to the end. Maps pages
- * that are there, a part at a time, and makes none. Whether it can tell huge
- * pages and nodes; where not, pages are small, and nodes -1.
+ * that are there, a part at a time, and makes none. NULL; or a line that says
+ * what cannot be told: then pages are small, or unknown, and nodes -1.
  */
-bool ctl_pages_each(const struct ctl_arena *a, ctl_pages_fn *each, void *arg);
+const char *ctl_pages_each(const struct ctl_arena *a, ctl_pages_fn *each,
+			   void *arg);
 
 /* From @off on, offsets in the arena: the next range that is no hole, or
  * false. Of huge pages all is one range. */

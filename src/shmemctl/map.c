@@ -44,7 +44,8 @@ struct map {
 	uint64_t bytes, ncells;				  /* bytes of a cell */
 	unsigned int columns;				  /* cells in a row */
 	uint64_t there[CTL_UNKNOWN + 1], node[NODES + 1]; /* last: unknown */
-	bool kinds[KINDS], nodes, knows;
+	bool kinds[KINDS], nodes;
+	const char *unknown; /* NULL; or what cannot be told */
 	bool utf8;
 };
 
@@ -71,7 +72,8 @@ static void add_pages(const struct ctl_pages *p, void *arg)
 	int node = p->node < 0 || p->node >= NODES ? NODES : p->node;
 
 	m->there[p->kind] += p->len;
-	m->node[node] += p->len;
+	if (p->kind != CTL_OUT && p->kind != CTL_UNKNOWN)
+		m->node[node] += p->len;
 	while (at < p->at + p->len) {
 		struct cell *c = part(m, &at, p->at + p->len, &len);
 
@@ -126,11 +128,18 @@ static void lay_out(struct map *m, uint64_t rows)
 		m->cell[i].node = NONE;
 }
 
-static void look(struct map *m)
+/* Pages first: to look for heaps reads from disk. But rows of huge pages are
+ * laid out by whether there are heaps. */
+static void look(struct map *m, uint64_t rows, bool in_use)
 {
 	size_t i;
 
-	m->knows = ctl_pages_each(m->a, add_pages, m);
+	if (m->a->huge)
+		ctl_heaps_find(m->a, in_use, &m->heaps);
+	lay_out(m, rows);
+	m->unknown = ctl_pages_each(m->a, add_pages, m);
+	if (!m->a->huge)
+		ctl_heaps_find(m->a, in_use, &m->heaps);
 	for (i = 0; i <= NODES; i++)
 		m->nodes = m->nodes || (m->node[i] && i && i < NODES);
 	for (i = 0; i < m->heaps.n; i++)
@@ -421,9 +430,8 @@ static void print_summary(const struct map *m)
 		between = ", ";
 	}
 	printf("\n");
-	if (!m->knows)
-		printf("The system does not tell all of that: userfaultfd(2) "
-		       "is needed.\n");
+	if (m->unknown)
+		printf("%s\n", m->unknown);
 }
 
 static void print(const struct map *m, bool in_use)
@@ -470,9 +478,7 @@ static int map(const char *path, uint64_t rows)
 
 	if (ctl_look(path, &a, &l))
 		return CTL_FAILED;
-	ctl_heaps_find(&a, ctl_locked(&l), &m.heaps);
-	lay_out(&m, rows);
-	look(&m);
+	look(&m, rows, ctl_locked(&l));
 	print(&m, ctl_locked(&l));
 	if (first_wrong(&m))
 		code = ctl_error(path, "heap: %s", first_wrong(&m));

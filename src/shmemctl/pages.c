@@ -29,7 +29,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <tmc/alloc.h>
 #include <unistd.h>
 
 #define HUGE ((uint64_t)2 << 20)     /* alignment that huge pages want */
@@ -61,13 +60,13 @@ struct looker {
 	ctl_pages_fn *each;
 	void *arg;
 	uint64_t page;
-	int pagemap;	  /* -1: cannot tell */
-	bool nodes;	  /* there is more than one, or none is known */
-	bool knows;	  /* all that was asked for so far */
-	char *hold;	  /* address space of a window, and what aligns it */
-	char *map;	  /* of the window */
-	uint64_t at, len; /* of the window, offsets in the arena */
-	int uffd;	  /* of the window; -1: nothing can be touched */
+	int pagemap;	     /* -1: cannot tell */
+	bool nodes;	     /* there is more than one, or none is known */
+	const char *unknown; /* NULL; or what cannot be told, and why */
+	char *hold;	     /* address space of a window, and what aligns it */
+	char *map;	     /* of the window */
+	uint64_t at, len;    /* of the window, offsets in the arena */
+	int uffd;	     /* of the window; -1: nothing can be touched */
 	unsigned char *core;
 	struct ctl_pages last; /* not yet told; len 0: none */
 };
@@ -138,8 +137,7 @@ static void tell_nodes(struct looker *l, uint64_t at, uint64_t len,
 			next = (next / step + 1) * step;
 			status[n] = -1;
 		}
-		if (syscall(SYS_move_pages, 0, n, pages, NULL, status, 0))
-			l->knows = false;
+		syscall(SYS_move_pages, 0, n, pages, NULL, status, 0);
 		for (i = 0; i < n; i++) {
 			next = (at / step + 1) * step;
 			if (next > end)
@@ -162,7 +160,7 @@ static void tell_mapped(struct looker *l, uint64_t at, uint64_t len,
 
 /* ----- a window ----- */
 
-static bool watch(struct looker *l)
+static void watch(struct looker *l)
 {
 	struct uffdio_api api = { .api = UFFD_API,
 				  .features = UFFD_FEATURE_SIGBUS };
@@ -173,14 +171,19 @@ static bool watch(struct looker *l)
 
 	l->uffd = (int)syscall(SYS_userfaultfd,
 			       O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	if (l->uffd < 0)
-		return false;
+	if (l->uffd < 0) {
+		l->unknown = "Huge pages and nodes cannot be told: it takes "
+			     "userfaultfd(2), which is refused.";
+		return;
+	}
 	if (!ioctl(l->uffd, UFFDIO_API, &api) &&
 	    !ioctl(l->uffd, UFFDIO_REGISTER, &reg))
-		return true;
+		return;
 	close(l->uffd);
 	l->uffd = -1;
-	return false;
+	if (l->nodes)
+		l->unknown = "Nodes of this file system's pages "
+			     "cannot be told.";
 }
 
 /* Maps the part from @at on, at an address that huge pages can have. */
@@ -265,9 +268,11 @@ static void ask(struct looker *l, uint64_t at, uint64_t len)
 	uint64_t end = at + len;
 	int status;
 
-	l->knows = l->knows && l->a->huge;
-	if (!l->a->huge)
+	if (!l->a->huge) {
+		l->unknown = "Transparent huge pages cannot be told: that "
+			     "takes Linux 6.7.";
 		tell_mapped(l, at, len, CTL_SMALL);
+	}
 	for (; l->a->huge && at < end; at += l->page) {
 		void *page = l->map + (at - l->at);
 
@@ -283,9 +288,8 @@ static void guess(struct looker *l, uint64_t at, uint64_t len)
 {
 	uint64_t there = (uint64_t)l->a->huge_st.st_blocks * 512;
 
-	l->knows = false;
 	if (!l->a->huge)
-		tell(l, at, len, CTL_SMALL, -1);
+		tell(l, at, len, CTL_SMALL, l->nodes ? -1 : 0);
 	else if (there)
 		tell(l, at, len, there < l->a->size ? CTL_UNKNOWN : CTL_HUGE,
 		     -1);
@@ -345,15 +349,26 @@ static void look_through(struct looker *l, uint64_t from, uint64_t to)
 	}
 }
 
+/* Of the machine; those that this process may use can be fewer. */
+static bool several_nodes(void)
+{
+	FILE *f = fopen("/sys/devices/system/node/online", "re");
+	char text[8] = "";
+	bool one = f && fgets(text, sizeof(text), f) && !strcmp(text, "0\n");
+
+	if (f)
+		fclose(f);
+	return !one;
+}
+
 static bool begin(struct looker *l, const struct ctl_arena *a)
 {
 	uint64_t most, align;
 
 	l->a = a;
 	l->page = a->h.c.pagesize;
-	l->knows = true;
 	l->uffd = -1;
-	l->nodes = tmc_alloc_num_available_nodes() != 1;
+	l->nodes = several_nodes();
 	most = l->page > WINDOW ? l->page : WINDOW;
 	align = l->page > HUGE ? l->page : HUGE;
 	l->hold = mmap(NULL, most + align, PROT_NONE,
@@ -377,15 +392,16 @@ static void end(struct looker *l)
 	free(l->core);
 }
 
-bool ctl_pages_each(const struct ctl_arena *a, ctl_pages_fn *each, void *arg)
+const char *ctl_pages_each(const struct ctl_arena *a, ctl_pages_fn *each,
+			   void *arg)
 {
 	struct looker l = { .each = each, .arg = arg };
 	uint64_t from, to = 0;
 
 	if (!begin(&l, a))
-		return false;
+		return "There is no room to map it.";
 	while (ctl_data_next(a, to, &from, &to))
 		look_through(&l, from, to);
 	end(&l);
-	return l.knows;
+	return l.unknown;
 }

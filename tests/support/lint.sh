@@ -38,8 +38,7 @@ layers="poison os users lock header place companion arena size open page view he
 below=" layout "
 for l in $layers; do
 	below="$below$l "
-	for f in src/[aho]*/$l.[ch] src/[aho]*/"$l"_*.c; do
-		[ -f "$f" ] || continue
+	for f in $(ls src/*/$l.[ch] src/*/"$l"_*.c 2>/dev/null | grep -v ctl/); do
 		for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' "$f"); do
 			case $below in
 			*" $i "*) ;;

@@ -159,10 +159,49 @@ static void pages_and_holes_are_where_they_are(void **state)
 			    "+..............................:");
 	assert_int_equal(blocks(path), before);
 	tmc_shmem_close(shm);
+	/* What cannot be told, here for want of a descriptor, is said. */
+	assert_int_equal(run("sh -c \"ulimit -n 5; $ctl map %s\"", path), 0);
+	assert_non_null(strstr(out, "##########..#..."));
+	assert_non_null(strstr(out, "it takes userfaultfd(2)"));
 	assert_int_equal(run("$ctl map %s", path), 0);
 	assert_null(strstr(out, "It is in use"));
 	assert_int_equal(blocks(path), before);
 	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* An arena on disk; pages of it that are not in memory. */
+static void pages_that_are_only_on_disk_are_there(void **state)
+{
+	const char *path = box_path("disk/a");
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+	tmc_shmem_t *shm;
+	char *base;
+	int fd;
+
+	(void)state;
+	if (box_image("disk", "ext4", 32)) {
+		print_message("no ext4 on a loop device\n");
+		skip();
+	}
+	shm = tmc_shmem_create(path, tmc_alloc_clear_populate(&alloc), NULL, 0);
+	assert_non_null(shm);
+	base = tmc_shmem_grow(shm, 64 * page);
+	assert_non_null(base);
+	memset(base + 16 * page, 1, 8 * page);
+	tmc_shmem_close(shm);
+	assert_int_equal(run("$ctl map %s", path), 0);
+	assert_string_equal(line("      0 "),
+			    "................########........................"
+			    "................");
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	close(fd);
+	assert_int_equal(run("$ctl map %s", path), 0);
+	assert_string_equal(line("      0 "),
+			    "................~~~~~~~~........................"
+			    "................");
+	assert_int_equal(box_umount("disk"), 0);
 }
 
 static void an_empty_one_has_no_rows(void **state)
@@ -636,6 +675,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_and_holes_are_where_they_are),
+		cmocka_unit_test(pages_that_are_only_on_disk_are_there),
 		cmocka_unit_test(an_empty_one_has_no_rows),
 		cmocka_unit_test_teardown(huge_pages_are_told_apart, end_pool),
 		cmocka_unit_test(so_are_transparent_ones),
