@@ -212,7 +212,7 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 				   uint64_t pagesize, void *arg),
 		       void *arg);
 
-/* ----- arena.c, grow.c: what the library does and says ----- */
+/* ----- error.c, grow.c: what the library does and says ----- */
 
 /*
  * What errno means after a call with @path failed; for a grow by @bytes. Both

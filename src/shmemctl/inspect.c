@@ -232,7 +232,7 @@ static void add_geometry(struct table *t)
 		snprintf(f->value, sizeof(f->value), "none");
 	if (c->flags & ~(uint64_t)LAYOUT_FLAGS)
 		WRONG(f, "has unknown bits: %#" PRIx64, c->flags);
-	f = add(t, "token", "random; part of the companion's name");
+	f = add(t, "token", "random; in the companion's name");
 	snprintf(f->value, sizeof(f->value), "%016" PRIx64 "%016" PRIx64,
 		 c->token[0], c->token[1]);
 	f = add_number(t, "huge", "inode of the companion; 0: small pages",

@@ -85,7 +85,7 @@ static void add_names(struct list *l, const char *dir, int fd)
 	int n = scandirat(fd, ".", &names, NULL, alphasort), i;
 
 	for (i = 0; i < n; i++) {
-		struct ctl_arena a;
+		struct ctl_arena a = { .fd = -1 };
 		char *path = ctl_format("%s%s%s", dir,
 					dir[strlen(dir) - 1] == '/' ? "" : "/",
 					names[i]->d_name);
@@ -108,7 +108,7 @@ static void add_names(struct list *l, const char *dir, int fd)
 static void add_place(struct list *l, const char *path, bool must)
 {
 	int fd = *path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	struct ctl_arena a;
+	struct ctl_arena a = { .fd = -1 };
 	const char *wrong;
 
 	if (fd >= 0) {
@@ -170,7 +170,7 @@ static void add_nameless(struct list *l)
 	for (i = 0; i < l->procs.n; i++) {
 		const struct ctl_proc *v = &l->procs.v[i];
 		struct stat st = { .st_dev = v->dev, .st_ino = v->ino };
-		struct ctl_arena a;
+		struct ctl_arena a = { .fd = -1 };
 		char *name;
 
 		if (!v->gone || v->huge || listed(l, &st) ||

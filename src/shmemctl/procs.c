@@ -173,17 +173,36 @@ static int ask(int fd, uint64_t from, uint64_t to, uint64_t *start,
 }
 
 /*
- * Slots that are held in [from, to). The kernel answers with any lock in the
- * range, so look on both sides of it. Who is opening alone holds all of them,
- * and counts as one.
+ * Slots that are held. The kernel answers with any lock in a range, so what is
+ * on both sides of it is asked for, too. Who is opening alone holds all of
+ * them, and counts as one.
  */
-static unsigned int count_slots(int fd, uint64_t from, uint64_t to)
+static unsigned int count_slots(int fd)
 {
+	/* Each lock found makes one more of these, and there are no more locks
+	 * than slots. */
+	static struct {
+		uint64_t from, to;
+	} range[LAYOUT_SLOTS + 2];
+	unsigned int found = 0, n = 1;
 	uint64_t start, end;
 
-	if (from >= to || ask(fd, from, to, &start, &end) != F_WRLCK)
-		return 0;
-	return count_slots(fd, from, start) + 1 + count_slots(fd, end, to);
+	range[0].from = LAYOUT_LOCK_SLOT0;
+	range[0].to = LAYOUT_LOCK_GUEST;
+	while (n) {
+		uint64_t from = range[n - 1].from, to = range[n - 1].to;
+
+		n--;
+		if (from >= to || n > LAYOUT_SLOTS ||
+		    ask(fd, from, to, &start, &end) != F_WRLCK)
+			continue;
+		found++;
+		range[n].from = from;
+		range[n++].to = start;
+		range[n].from = end;
+		range[n++].to = to;
+	}
+	return found;
 }
 
 void ctl_locks(int fd, struct ctl_locks *l)
@@ -196,7 +215,7 @@ void ctl_locks(int fd, struct ctl_locks *l)
 	if (rc < 0)
 		return;
 	l->readers = rc != F_UNLCK;
-	l->writers = count_slots(fd, LAYOUT_LOCK_SLOT0, LAYOUT_LOCK_GUEST);
+	l->writers = count_slots(fd);
 	/* Exclusive it is who is opening alone. */
 	l->guests = ask(fd, LAYOUT_LOCK_GUEST, LAYOUT_LOCK_GUEST + 1, &s, &e) ==
 		    F_RDLCK;

@@ -20,9 +20,9 @@ int ctl_rm(int argc, char **argv)
 					       { "help", 0, NULL, 'h' },
 					       { 0 } };
 	int (*remove_it)(const char *path) = tmc_shmem_unlink;
-	int c, code = CTL_OK;
+	int code = CTL_OK;
 
-	while ((c = ctl_option(argc, argv, "hi", longs, help)) != -1)
+	while (ctl_option(argc, argv, "hi", longs, help) != -1)
 		remove_it = tmc_shmem_unlink_idle;
 	if (optind == argc)
 		ctl_words(argc, argv, 1);

@@ -57,8 +57,12 @@ static void print_processes(const struct ctl_procs *p,
 		printf("nobody has it open\n");
 		return;
 	}
-	printf("open by %u that write%s%s\n", l->writers,
-	       l->guests ? ", guests" : "", l->readers ? ", readers" : "");
+	if (ctl_locked(l))
+		printf("open by %u that write%s%s\n", l->writers,
+		       l->guests ? ", guests" : "",
+		       l->readers ? ", readers" : "");
+	else
+		printf("open, not through the library\n");
 	for (; v; v = ctl_procs_find(p, (size_t)(v - p->v) + 1, &a->st))
 		printf("  %7d  %-16s %s\n", v->pid, v->name,
 		       v->writes ? "reads and writes" : "reads");

@@ -44,20 +44,13 @@ struct subject {
 	struct ctl_procs procs;
 };
 
-static void against(struct subject *s, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void against(struct subject *s, const char *format, ...)
+/* One reason more; the caller prints it behind that. */
+static void against(struct subject *s)
 {
-	va_list list;
-
 	s->against++;
 	printf("  %sno%s   ", ctl_colour(CTL_RED), ctl_colour(CTL_PLAIN));
-	va_start(list, format);
-	vprintf(format, list);
-	va_end(list);
-	putchar('\n');
 }
+#define AGAINST(s, format, ...) (against(s), printf(format "\n", __VA_ARGS__))
 
 static void in_favour(const char *what)
 {
@@ -183,7 +176,7 @@ static void judge_folders(struct subject *s, const char *real)
 	while ((slash = strchr(slash + 1, '/'))) {
 		*slash = '\0';
 		if (!stat(path, &st) && !may(s, &st, 1))
-			against(s, "it may not pass the folder %s", path);
+			AGAINST(s, "it may not pass the folder %s", path);
 		*slash = '/';
 	}
 	free(path);
@@ -198,9 +191,9 @@ static void judge_name(struct subject *s, const char *real,
 
 	if (!fstatat(s->procfd, path, &st, 0)) {
 		if (st.st_dev != want->st_dev || st.st_ino != want->st_ino)
-			against(s, "by that name it sees another file");
+			AGAINST(s, "%s", "by that name it sees another file");
 	} else if (errno == ENOENT) {
-		against(s, "it sees no file of that name");
+		AGAINST(s, "%s", "it sees no file of that name");
 	}
 	free(path);
 }
@@ -212,7 +205,7 @@ static void judge_file(struct subject *s, const char *what, const char *path,
 	unsigned int before = s->against;
 
 	if (!may(s, st, 6))
-		against(s,
+		AGAINST(s,
 			"user %u may not read and write the %s (mode %04o, "
 			"user %u, group %u)",
 			(unsigned int)s->uid, what,
@@ -264,7 +257,7 @@ static void judge_mapping(struct subject *s, const char *line, uint64_t from,
 		return;
 	what = describe(s, line + at, makedev(major, minor), ino);
 	clean = ctl_clean(what);
-	against(s, "in its way: %#" PRIx64 "-%#" PRIx64 " %s %s", start, end,
+	AGAINST(s, "in its way: %#" PRIx64 "-%#" PRIx64 " %s %s", start, end,
 		perms, clean);
 	free(clean);
 	free(what);
@@ -306,13 +299,13 @@ static void judge_limits(struct subject *s, const struct ctl_arena *a)
 
 	if (s->limit != UINT64_MAX &&
 	    (s->space > s->limit || need > s->limit - s->space))
-		against(s,
+		AGAINST(s,
 			"its address space is limited to %s, and this needs "
 			"%s more",
 			ctl_human(s->limit, have), ctl_human(need, want));
 	ctl_locks(a->fd, &l);
 	if (l.writers >= USERS_MOST)
-		against(s,
+		AGAINST(s,
 			"%u processes have it open; there is no place for "
 			"more",
 			l.writers);
@@ -338,9 +331,10 @@ static int judge(struct subject *s, const struct ctl_arena *a, const char *path)
 {
 	char max[CTL_HUMAN];
 
-	printf("%s in process %d, %s: %#" PRIx64 "-%#" PRIx64 ", %s\n", a->path,
-	       s->pid, s->name, a->h.c.base, a->h.c.base + a->h.c.maxsize,
-	       ctl_human(a->h.c.maxsize, max));
+	printf("%s in process %d, %s\n"
+	       "  it needs %#" PRIx64 "-%#" PRIx64 ", %s\n",
+	       a->path, s->pid, s->name, a->h.c.base,
+	       a->h.c.base + a->h.c.maxsize, ctl_human(a->h.c.maxsize, max));
 	if (has_it_open(s, a)) {
 		in_favour("it has it open");
 		return CTL_OK;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* arena.c - what the library says of an arena, in words */
+/* error.c - what the library says of an arena, in words */
 #include "ctl.h"
 
 #include <errno.h>
