@@ -126,6 +126,7 @@ $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(OBJECTS) $(SUPPORT) $(A) \
 		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
+$(filter $(BUILD)/tests/unit/test_shmemctl%,$(TESTS)): | $(CTL)
 $(BUILD)/tests/support/%.o: ALL_CFLAGS += -Itests/support
 
 export SAN_FLAGS CC

@@ -212,9 +212,6 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 				   uint64_t pagesize, void *arg),
 		       void *arg);
 
-/* Page sizes of this machine, as bits; the small one among them. */
-uint64_t ctl_pagesizes(void);
-
 /* ----- arena.c, grow.c: what the library does and says ----- */
 
 /*

@@ -53,6 +53,7 @@ static void *grow(void *arg)
 /* ----- the bar ----- */
 
 #define PERIOD_NS 100000000L
+#define WORTH_IT ((size_t)64 << 20)
 
 static uint64_t blocks(const struct growth *g)
 {
@@ -87,29 +88,25 @@ static void watch(struct growth *g)
 {
 	uint64_t before = blocks(g), now;
 	struct timespec until;
-	bool drawn = false;
 
 	pthread_mutex_lock(&g->mutex);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	while (!g->over) {
+		now = blocks(g);
+		draw(now > before ? now - before : 0, g->bytes);
 		until.tv_nsec += PERIOD_NS;
 		if (until.tv_nsec >= 1000000000L) {
 			until.tv_nsec -= 1000000000L;
 			until.tv_sec++;
 		}
-		if (pthread_cond_timedwait(&g->cond, &g->mutex, &until) !=
-		    ETIMEDOUT)
-			continue;
-		now = blocks(g);
-		draw(now > before ? now - before : 0, g->bytes);
-		drawn = true;
+		while (!g->over && pthread_cond_timedwait(&g->cond, &g->mutex,
+							  &until) != ETIMEDOUT)
+			;
 	}
 	pthread_mutex_unlock(&g->mutex);
-	if (drawn) {
-		if (g->start)
-			draw(g->bytes, g->bytes);
-		fputc('\n', stderr);
-	}
+	if (g->start)
+		draw(g->bytes, g->bytes);
+	fputc('\n', stderr);
 }
 
 /* ----- the call ----- */
@@ -117,7 +114,8 @@ static void watch(struct growth *g)
 /* errno of it; 0: done. */
 static int run(struct growth *g)
 {
-	bool show = isatty(STDERR_FILENO) && tmc_alloc_get_populate(&g->alloc);
+	bool show = isatty(STDERR_FILENO) && g->bytes >= WORTH_IT &&
+		    tmc_alloc_get_populate(&g->alloc);
 	pthread_condattr_t attr;
 	pthread_t thread;
 

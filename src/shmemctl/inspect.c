@@ -99,11 +99,6 @@ static void find_companion(struct ctl_arena *a)
 	ctl_each_hugetlbfs(try_companion, &f);
 }
 
-uint64_t ctl_pagesizes(void)
-{
-	return tmc_alloc_get_pagesizes();
-}
-
 /* ----- fields ----- */
 
 static uint64_t checksum(const struct layout_const *c)
@@ -168,11 +163,12 @@ static struct ctl_field *add_bytes(struct table *t, const char *name,
 
 static bool is_pagesize(const struct layout_const *c)
 {
-	uint64_t n = c->pagesize;
+	uint64_t n = c->pagesize, small = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	if (!c->huge_ino)
-		return n == (uint64_t)sysconf(_SC_PAGESIZE);
-	return n && !(n & (n - 1)) && (ctl_pagesizes() & n);
+		return n == small;
+	return n && n != small && !(n & (n - 1)) &&
+	       (tmc_alloc_get_pagesizes() & n);
 }
 
 static void add_identity(struct table *t)

@@ -28,7 +28,8 @@ static const char help[] =
 struct item {
 	struct ctl_arena a;
 	struct ctl_locks l;
-	char *name;  /* as it can be shown */
+	char *path;
+	char *name;  /* the same as it can be shown */
 	bool gone;   /* it has none any more, this is what it was */
 	char *where; /* gone: a process's descriptor */
 	char *users; /* or, first, what is wrong with it */
@@ -54,6 +55,7 @@ static void add(struct list *l, struct ctl_arena *a, const char *name,
 	memset(it, 0, sizeof(*it));
 	ctl_procs_companion(&l->procs, a);
 	ctl_locks(a->fd, &it->l);
+	it->path = ctl_format("%s", name);
 	it->name = ctl_clean(name);
 	it->gone = gone;
 	if (gone)
@@ -364,7 +366,7 @@ static void print_json(const struct list *l)
 		const struct ctl_arena *a = &it->a;
 
 		ctl_json_open(NULL, '{');
-		ctl_json_text("name", it->name);
+		ctl_json_text("name", it->path);
 		ctl_json_bool("name_gone", it->gone);
 		ctl_json_text("descriptor", it->where);
 		ctl_json_arena(a);
@@ -381,6 +383,7 @@ static void end(struct list *l)
 
 	for (i = 0; i < l->n; i++) {
 		ctl_inspect_end(&l->v[i].a);
+		free(l->v[i].path);
 		free(l->v[i].name);
 		free(l->v[i].where);
 		free(l->v[i].users);

@@ -7,18 +7,6 @@
 #include <string.h>
 #include <tmc/shmem.h>
 
-/* Those in files that a build can lack; NULL is left out. */
-#pragma weak ctl_ls
-#pragma weak ctl_stat
-#pragma weak ctl_map
-#pragma weak ctl_heap
-#pragma weak ctl_check
-#pragma weak ctl_create
-#pragma weak ctl_grow
-#pragma weak ctl_rm
-#pragma weak ctl_gc
-#pragma weak ctl_why
-
 static const struct {
 	const char *name, *args, *summary;
 	int (*run)(int argc, char **argv);
@@ -47,9 +35,8 @@ static void help(void)
 	printf("usage: shmemctl COMMAND [OPTION...] [ARGUMENT...]\n"
 	       "Looks at arenas of libshmem, and makes and removes them.\n\n");
 	for (i = 0; i < COMMANDS; i++)
-		if (commands[i].run)
-			printf("  %-7s %-12s %s\n", commands[i].name,
-			       commands[i].args, commands[i].summary);
+		printf("  %-7s %-12s %s\n", commands[i].name, commands[i].args,
+		       commands[i].summary);
 	printf("\n  --help      this, or with a command its own\n"
 	       "  --version   the version\n\n"
 	       "Exit code: 0 done, 1 not done, 2 not understood, "
@@ -76,7 +63,7 @@ int main(int argc, char **argv)
 		return ctl_finish(CTL_OK);
 	}
 	for (i = 0; i < COMMANDS; i++)
-		if (commands[i].run && !strcmp(argv[1], commands[i].name))
+		if (!strcmp(argv[1], commands[i].name))
 			return ctl_finish(commands[i].run(argc - 1, argv + 1));
 	return ctl_finish(ctl_usage(NULL, "there is no command %s", argv[1]));
 }

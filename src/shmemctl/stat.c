@@ -67,14 +67,14 @@ static void print_processes(const struct ctl_procs *p,
 		       ctl_colour(CTL_DIM), p->hidden, ctl_colour(CTL_PLAIN));
 }
 
-static void print_json(const struct ctl_procs *p, const struct ctl_arena *a,
-		       const struct ctl_locks *l)
+static void print_json(const char *path, const struct ctl_procs *p,
+		       const struct ctl_arena *a, const struct ctl_locks *l)
 {
 	struct ctl_field f[CTL_FIELDS];
 	size_t n = ctl_fields(a, f), i;
 
 	ctl_json_open(NULL, '{');
-	ctl_json_text("name", a->path);
+	ctl_json_text("name", path);
 	ctl_json_arena(a);
 	ctl_json_open("fields", '[');
 	for (i = 0; i < n; i++) {
@@ -113,7 +113,7 @@ int ctl_stat(int argc, char **argv)
 	ctl_procs_companion(&p, &a);
 	ctl_locks(a.fd, &l);
 	if (json) {
-		print_json(&p, &a, &l);
+		print_json(path, &p, &a, &l);
 	} else {
 		printf("%s%s%s\n", ctl_colour(CTL_BOLD), a.path,
 		       ctl_colour(CTL_PLAIN));
