@@ -309,6 +309,7 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	for (off = start + ever; off + size < start + end; off += size)
 		link_to(t->hp, r, off, off + size);
 	link_to(t->hp, r, off, 0);
+	set(r->ever, end);
 	span_step(r, (uint64_t)end << SPAN_EVER_SHIFT | (uint32_t)state |
 			     (start + ever));
 	return true;
@@ -373,6 +374,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->interior, 0);
 	r->len = r->block = 0;
 	set(r->state, 0);
+	set(r->ever, 0);
 	set(r->ready, ready);
 	set(r->taken, 0);
 	set(r->others, 0);
@@ -451,7 +453,7 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 			      ? 0
 			      : (uint32_t)at % heap_size[class];
 
-	if (at >= ever_of(span_state(r)) || at >= span_bytes(r, class) ||
+	if (at >= get(r->ever) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
 	return (uintptr_t)p % HEAP_SLICE - in;
@@ -590,6 +592,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
 	    n > ever / size)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
+	set(r->ever, ever);
 	span_step(r, (uint64_t)ever << SPAN_EVER_SHIFT | (state & SPAN_LIST) |
 			     (ever / size - n) * SPAN_USED_ONE);
 	collect(hp, r);
