@@ -23,6 +23,7 @@
 #include "arena.h"
 
 #include "os.h"
+#include "poison.h"
 #include "users.h"
 
 #include <stdlib.h>
@@ -87,10 +88,23 @@ static int map_over(struct shmi_arena *a, int fd, int hugefd, bool rw)
 	return err;
 }
 
+/* relaxed: pages beyond the size, whenever it was that, are nobody's. */
+static void unpoison(struct shmi_arena *a)
+{
+	uint64_t size;
+
+	if (!SHMI_ASAN)
+		return;
+	size = atomic_load_explicit(&a->lock.h->size, memory_order_relaxed);
+	shmi_unpoison(shmi_arena_base(a),
+		      size < a->c.maxsize ? size : a->c.maxsize);
+}
+
 static void unmap_all(struct shmi_arena *a)
 {
 	if (!a->lock.h)
 		return;
+	unpoison(a);
 	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
 	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
 	a->lock.h = NULL;
@@ -140,8 +154,10 @@ static void after_fork_in_child(void)
 			unmap_all(openings->a);
 		shmi_os_close(openings->fd);
 	}
-	for (a = arenas; a; a = a->next)
+	for (a = arenas; a; a = a->next) {
+		unpoison(a);
 		join(a);
+	}
 	pthread_mutex_unlock(&registry); /* taken by this thread */
 }
 

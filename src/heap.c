@@ -27,6 +27,7 @@
 #include "heap.h"
 
 #include "os.h"
+#include "poison.h"
 #include "size.h"
 #include "users.h"
 
@@ -363,6 +364,16 @@ static void after_fork_in_parent(void)
 	pthread_mutex_unlock(&registry);
 }
 
+/* In a heap of an arena that closes arena.c does it. */
+static void unpoison_all(const struct shmi_heap *hp)
+{
+	uint32_t i;
+
+	for (i = 0; i < hp->nchunks; i++)
+		shmi_unpoison((void *)(uintptr_t)hp->chunk[i].start,
+			      hp->chunk[i].nslices * HEAP_SLICE);
+}
+
 /* What the parent's threads own is theirs. */
 static void after_fork_in_child(void)
 {
@@ -370,6 +381,8 @@ static void after_fork_in_child(void)
 
 	shmi_view_forked();
 	for (hp = heaps; hp; hp = hp->next) {
+		if (!hp->arena)
+			unpoison_all(hp);
 		pthread_mutex_init(&hp->mutex, NULL);
 		hp->life = 0; /* comes in anew */
 	}
@@ -669,6 +682,7 @@ int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 	*freed = shmi_heap_footprint(hp);
 	a = hp->arena;
 	h->magic = 0;
+	unpoison_all(hp);
 	shmi_heap_unlock(hp);
 	for (i = hp->nchunks; i-- > 0;) {
 		uint64_t start = hp->chunk[i].start;

@@ -31,6 +31,8 @@ static void *failed(int err)
 
 static void drop_held(struct shmi_thread *t, uint32_t i)
 {
+	shmi_unpoison((void *)heap_base(t->held[i].run),
+		      t->held[i].nslices * HEAP_SLICE);
 	t->held_slices -= t->held[i].nslices;
 	t->held[i] = t->held[--t->nheld];
 }
@@ -73,6 +75,8 @@ static bool hold(struct shmi_thread *t, struct heap_run *r)
 	t->held[t->nheld].run = r;
 	t->held[t->nheld++].nslices = n;
 	t->held_slices += n;
+	/* All but the head, which others look at. */
+	shmi_poison(r + 1, heap_base(r) + n * HEAP_SLICE - (uintptr_t)(r + 1));
 	return true;
 }
 
@@ -145,7 +149,8 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	out->from = out->to = count * HEAP_SLICE; /* nothing */
 	if (!(word & HEAP_KEPT)) {
 		out->from = 0;
-		out->to = front(align) + n;
+		/* Whole for AddressSanitizer: what can be held is poisoned. */
+		out->to = SHMI_ASAN ? count * HEAP_SLICE : front(align) + n;
 		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
 	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
 		out->from -= HEAP_SLICE;

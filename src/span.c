@@ -57,58 +57,13 @@ void shmi_span_freed_twice(const struct shmi_thread *t, const void *p)
 	shmi_heap_die("block freed twice", p, t->h);
 }
 
-static uint32_t ever_of(uint64_t state)
-{
-	return (uint16_t)(state >> SPAN_EVER_SHIFT);
-}
-
-static uint32_t used_of(uint64_t state)
-{
-	return (uint16_t)(state / SPAN_USED_ONE) & 0x3fff;
-}
-
 uint32_t shmi_span_used(const struct heap_run *r)
 {
 	uint32_t kind = r->kind; /* once: it may change */
 
-	return kind < HEAP_CLASSES ? used_of(span_state(r)) * heap_size[kind]
-				   : 0;
-}
-
-/* What follows the free block at @off: false for a list that is damaged. */
-static bool next_of(const struct shmi_heap *hp, const struct heap_run *r,
-		    uint32_t class, uint64_t *off)
-{
-	uint64_t at = *off - span_start(r);
-
-	if (at >= span_bytes(r, class) ||
-	    !heap_starts_block(class, (uint32_t)at))
-		return false;
-	*off = get(*span_word(r, *off)) ^ span_key(hp->secret, r);
-	return span_is_offset(*off);
-}
-
-/* Steps from @off on until @stop or the end; where it ended. */
-static uint64_t walk(const struct shmi_heap *hp, struct heap_run *r,
-		     uint32_t class, uint64_t off, uint64_t stop,
-		     uint64_t *last, uint32_t *n)
-{
-	*last = 0;
-	for (*n = 0; off && off != stop; ++*n) {
-		*last = off;
-		if (*n > HEAP_END / heap_size[class] ||
-		    !next_of(hp, r, class, &off))
-			shmi_heap_die("list of free blocks overwritten", r,
-				      hp->h);
-	}
-	return off;
-}
-
-static void link_to(const struct shmi_heap *hp, struct heap_run *r,
-		    uint64_t off, uint64_t next)
-{
-	atomic_store_explicit(span_word(r, off), span_key(hp->secret, r) ^ next,
-			      memory_order_relaxed);
+	return kind < HEAP_CLASSES
+		       ? span_blocks(span_state(r)) * heap_size[kind]
+		       : 0;
 }
 
 /*
@@ -117,7 +72,7 @@ static void link_to(const struct shmi_heap *hp, struct heap_run *r,
  * many they are, and which is the last; that one's end is right where our list
  * is empty.
  */
-static bool collect(const struct shmi_heap *hp, struct heap_run *r)
+bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r)
 {
 	uint64_t all = get(r->others), state = span_state(r);
 	uint64_t list = state & SPAN_LIST, last;
@@ -132,32 +87,11 @@ static bool collect(const struct shmi_heap *hp, struct heap_run *r)
 							memory_order_relaxed));
 	last = all >> OTHERS_LAST_SHIFT & SPAN_LIST;
 	if (list)
-		link_to(hp, r, last, list);
+		span_link(hp, r, last, list);
 	span_step(r, state - list + (all & SPAN_LIST) -
 			     (uint16_t)(all / OTHERS_ONE) * SPAN_USED_ONE);
 	set(r->taken, 0);
 	return true;
-}
-
-/* Adoption: where the last owner died in collect. Can be repeated. */
-static void finish_collect(const struct shmi_heap *hp, struct heap_run *r,
-			   uint32_t class)
-{
-	uint64_t taken = get(r->taken), state = span_state(r), last;
-	uint64_t list = state & SPAN_LIST;
-	uint32_t n;
-
-	if (!taken)
-		return;
-	/* Is it still others', or at the front of the list? */
-	if (walk(hp, r, class, get(r->others) & SPAN_LIST, taken, &last, &n) !=
-		    taken &&
-	    list != taken) {
-		if (list && walk(hp, r, class, taken, list, &last, &n) != list)
-			link_to(hp, r, last, list);
-		span_step(r, state - list + taken);
-	}
-	set(r->taken, 0);
 }
 
 /* ----- the owner's rings ----- */
@@ -166,6 +100,13 @@ static struct heap_known *known(const struct shmi_thread *t,
 				const struct heap_run *r)
 {
 	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
+}
+
+static struct heap_known knowledge(const struct shmi_thread *t,
+				   struct heap_run *r, uint32_t class)
+{
+	return (struct heap_known){ r + 1, span_key(t->secret, r),
+				    heap_magic[class], class };
 }
 
 /* Entry @e, or none, is the one that blocks come from. */
@@ -197,7 +138,7 @@ static void ring_in(struct shmi_thread *t, uint32_t at, uint32_t e)
 	t->own[at].next = e;
 }
 
-static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
+void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 {
 	uint32_t e = t->spare, at = t->ring[class];
 
@@ -206,8 +147,7 @@ static void ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->own[e].class = (uint8_t) class;
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
-	*known(t, r) = (struct heap_known){ r + 1, span_key(t->secret, r),
-					    heap_magic[class] };
+	*known(t, r) = knowledge(t, r, class);
 	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
 	else
@@ -295,7 +235,7 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint64_t state = span_state(r), off;
-	uint32_t size = heap_size[class], ever = ever_of(state);
+	uint32_t size = heap_size[class], ever = span_ever(state);
 	uint32_t end = get(r->ready), most, start = span_start(r);
 
 	if (end > span_bytes(r, class) || ever > end || ever % size ||
@@ -307,13 +247,32 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	if (end - ever > most)
 		end = ever + most;
 	for (off = start + ever; off + size < start + end; off += size)
-		link_to(t->hp, r, off, off + size);
-	link_to(t->hp, r, off, 0);
+		span_link(t->hp, r, off, off + size);
+	span_link(t->hp, r, off, 0);
 	set(r->ever, end);
 	span_step(r, (uint64_t)end << SPAN_EVER_SHIFT | (uint32_t)state |
 			     (start + ever));
 	return true;
 }
+
+#if SHMI_ASAN
+/* All of a list that is ours. */
+SHMI_MAY_TOUCH
+static void poison_list(const struct shmi_thread *t, struct heap_run *r,
+			uint32_t class)
+{
+	uint64_t off = span_state(r) & SPAN_LIST, n = HEAP_SLICE, next;
+
+	for (; off && n--; off = next) {
+		next = get(*span_word(r, off)) ^ span_key(t->secret, r);
+		if (!span_is_offset(next))
+			return; /* the next pop says so */
+		shmi_poison(span_word(r, off), heap_size[class]);
+	}
+}
+#else
+#define poison_list(t, r, class) ((void)0)
+#endif
 
 static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 		      uint32_t class)
@@ -321,9 +280,13 @@ static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 	struct heap_run *r = o->run;
 	uint64_t state = span_state(r);
 
-	if (state & SPAN_LIST || collect(t->hp, r))
+	if (state & SPAN_LIST)
 		return true;
-	return ever_of(state) < o->bytes &&
+	if (shmi_span_collect(t->hp, r)) {
+		poison_list(t, r, class);
+		return true;
+	}
+	return span_ever(state) < o->bytes &&
 	       (add_new(t, r, class) ||
 		(get_ready(t, r, class) && add_new(t, r, class)));
 }
@@ -381,7 +344,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->owner, t->owner);
 	set(r->mark, heap_mark(hp, r));
 	shmi_run_take(hp, at, 1, ready < span_bytes(r, class));
-	ring_add(t, class, r);
+	shmi_span_add(t, class, r);
 	return 0;
 }
 
@@ -430,12 +393,12 @@ void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 		errno = -err;
 		return NULL;
 	}
-	return span_pop(t, t->cur[class], span_state(t->cur[class]));
+	return span_pop(t, t->cur[class], class, span_state(t->cur[class]));
 }
 
 /* ----- free ----- */
 
-static uint32_t class_of(const struct shmi_heap *hp, const struct heap_run *r)
+uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r)
 {
 	uint32_t kind = r->kind;
 
@@ -462,14 +425,8 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p, uint32_t *class)
 {
-	*class = class_of(hp, r);
+	*class = shmi_span_class(hp, r);
 	return (char *)span_word(r, offset_of(hp, r, *class, p));
-}
-
-/* Whether pages of its blocks may be missing. */
-static bool is_part(const struct heap_run *r, uint32_t class)
-{
-	return get(r->ready) < span_bytes(r, class);
 }
 
 /* A span without a block in use. Its state says first that there is no list,
@@ -479,7 +436,8 @@ static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 {
 	ring_drop(t, class, e);
 	span_step(r, 0);
-	shmi_run_give(t->hp, r, is_part(r, class), true);
+	shmi_unpoison((void *)heap_base(r), HEAP_SLICE);
+	shmi_run_give(t->hp, r, span_is_part(r, class), true);
 }
 
 static uint32_t most_idle(const struct shmi_thread *t)
@@ -526,8 +484,8 @@ void shmi_span_let_go(struct shmi_thread *t)
 
 		if (!r)
 			continue;
-		collect(t->hp, r);
-		if (!used_of(span_state(r)))
+		shmi_span_collect(t->hp, r);
+		if (!span_blocks(span_state(r)))
 			give_up(t, r, t->own[e].class, e);
 	}
 }
@@ -542,10 +500,11 @@ void shmi_span_emptied(struct shmi_thread *t, void *p)
 		span_step(r, state & ~SPAN_FULL);
 		ring_next(t, class, e);
 	}
-	if (!used_of(state))
+	if (!span_blocks(state))
 		retire(t, r, class, e);
 }
 
+SHMI_MAY_TOUCH
 static void push_to_others(struct shmi_thread *t, struct heap_run *r,
 			   uint64_t off)
 {
@@ -567,137 +526,12 @@ static void push_to_others(struct shmi_thread *t, struct heap_run *r,
 
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 {
-	uint32_t class = class_of(t->hp, r);
+	uint32_t class = shmi_span_class(t->hp, r);
+	struct heap_known k = knowledge(t, r, class);
 	uint64_t off = offset_of(t->hp, r, class, p);
 
 	if (get(r->owner) == t->owner)
-		span_push(t, r, span_key(t->secret, r), span_word(r, off),
-			  span_state(r));
+		span_push(t, &k, span_word(r, off), span_state(r));
 	else
 		push_to_others(t, r, off);
-}
-
-/* ----- orphans ----- */
-
-/* Words of a span that nobody has, put in order: its blocks in use. */
-static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
-{
-	uint64_t state, last;
-	uint32_t n, size = heap_size[class], ever, ready = get(r->ready);
-
-	finish_collect(hp, r, class);
-	state = span_state(r);
-	ever = ever_of(state);
-	walk(hp, r, class, state & SPAN_LIST, 0, &last, &n);
-	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
-	    n > ever / size)
-		shmi_heap_die("head of a span overwritten", r, hp->h);
-	set(r->ever, ever);
-	span_step(r, (uint64_t)ever << SPAN_EVER_SHIFT | (state & SPAN_LIST) |
-			     (ever / size - n) * SPAN_USED_ONE);
-	collect(hp, r);
-	return used_of(span_state(r));
-}
-
-struct sweep {
-	struct shmi_thread *t;
-	uint32_t class;
-	bool found;
-};
-
-/* The mark stays the dead one's until the words are right, so that after a
- * death in here the next sweep does it again. */
-static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
-		     void *arg)
-{
-	struct sweep *s = arg;
-	uint64_t owner = get(r->owner);
-	uint32_t class;
-
-	(void)n;
-	if (get(r->mark) != heap_mark(hp, r))
-		shmi_heap_die("head of a run overwritten", r, hp->h);
-	if (r->kind == HEAP_LARGE) {
-		if (owner && shmi_heap_owner_dead(hp, owner))
-			shmi_run_free(hp, r, HEAP_DIRTY);
-		return 0;
-	}
-	class = class_of(hp, r);
-	if (!shmi_heap_owner_dead(hp, owner))
-		return 0;
-	if (!settle(hp, r, class)) {
-		/* The dead one may have been giving its pages back. */
-		shmi_run_free(hp, r, HEAP_DIRTY);
-	} else if (s->t && class == s->class && !s->found &&
-		   (span_state(r) & SPAN_LIST ||
-		    ever_of(span_state(r)) < span_bytes(r, class))) {
-		set(r->owner, s->t->owner);
-		ring_add(s->t, class, r);
-		s->found = true;
-	}
-	return 0;
-}
-
-bool shmi_span_sweep(struct shmi_heap *hp, struct shmi_thread *t,
-		     uint32_t class)
-{
-	struct sweep s = { .t = t, .class = class };
-
-	shmi_run_each(hp, sweep_one, &s);
-	/* What is left is of other classes or full, and not worth a look each
-	 * time; before the heap grows there is one. */
-	set(hp->h->orphans, 0);
-	return s.found;
-}
-
-void shmi_span_leave(struct shmi_thread *t)
-{
-	uint32_t e, class, left = 0;
-
-	if (shmi_heap_lock(t->hp))
-		return;
-	while (t->nheld)
-		shmi_run_free(t->hp, t->held[--t->nheld].run,
-			      HEAP_DIRTY | HEAP_KEPT);
-	for (e = 0; e < t->room; e++) {
-		struct heap_run *r = t->own[e].run;
-
-		if (!r)
-			continue;
-		class = class_of(t->hp, r);
-		collect(t->hp, r);
-		if (used_of(span_state(r))) {
-			set(r->owner, 0);
-			left++;
-		} else {
-			shmi_run_free(
-				t->hp, r,
-				HEAP_DIRTY | HEAP_KEPT |
-					(is_part(r, class) ? HEAP_PART : 0));
-		}
-	}
-	if (left)
-		set(t->hp->h->orphans, get(t->hp->h->orphans) + left);
-	shmi_heap_unlock(t->hp);
-}
-
-/* ----- check ----- */
-
-/* A list whose owner may be at work: bounds only, and no end that never comes. */
-int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r)
-{
-	uint32_t class = r->kind, n = 0, ever = ever_of(span_state(r));
-	uint64_t off;
-
-	if (class >= HEAP_CLASSES || r->heap != (uintptr_t)hp->h ||
-	    get(r->ready) > span_bytes(r, class) || ever > get(r->ready) ||
-	    ever % heap_size[class])
-		return -EUCLEAN;
-	if (!shmi_heap_owner_dead(hp, get(r->owner)))
-		return 0;
-	for (off = span_state(r) & SPAN_LIST; off; n++)
-		if (off - span_start(r) >= ever || n > ever ||
-		    !next_of(hp, r, class, &off))
-			return -EUCLEAN;
-	return 0;
 }

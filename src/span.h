@@ -6,6 +6,7 @@
 
 #include "heap.h"
 #include "heap_class.h"
+#include "poison.h"
 
 #define SPAN_HELD 16u
 
@@ -75,10 +76,26 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
 /* Start of the block that @p is in, and its class; or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p, uint32_t *class);
-/* Gives up all that @t has: to the heap, or as orphans. Takes the lock. */
-void shmi_span_leave(struct shmi_thread *t);
 /* Those without a block in use go back to the heap. */
 void shmi_span_let_go(struct shmi_thread *t);
+uint32_t shmi_span_used(const struct heap_run *r); /* bytes in use */
+/* Of the span; or dies. */
+uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r);
+/* Takes what others have freed into the list; whether there was any. */
+bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
+/* A span that has become @t's, which has room for it. */
+void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
+extern struct heap_run shmi_span_none;
+/* What the quick ways below leave to do. */
+void shmi_span_emptied(struct shmi_thread *t, void *p);
+_Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
+_Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
+				     const void *p);
+
+/* ----- span_orphan.c ----- */
+
+/* Gives up all that @t has: to the heap, or as orphans. Takes the lock. */
+void shmi_span_leave(struct shmi_thread *t);
 /* Under the lock: takes back what the dead had in their hands; spans without a
  * block in use become free runs. Spans of @class go to @t, if it is not NULL:
  * whether any did. */
@@ -86,13 +103,6 @@ bool shmi_span_sweep(struct shmi_heap *hp, struct shmi_thread *t,
 		     uint32_t class);
 /* 0 or -EUCLEAN, as far as can be told while owners are at work. */
 int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r);
-uint32_t shmi_span_used(const struct heap_run *r); /* bytes in use */
-extern struct heap_run shmi_span_none;
-/* What the quick ways below leave to do. */
-void shmi_span_emptied(struct shmi_thread *t, void *p);
-_Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
-_Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
-				     const void *p);
 
 /* ----- the common malloc and free, without lock or locked instruction ----- */
 
@@ -123,6 +133,33 @@ static inline uint64_t span_state(const struct heap_run *r)
 	return atomic_load_explicit(&r->state, memory_order_relaxed);
 }
 
+/* Bytes of blocks that were ever used; how many blocks are in use. */
+static inline uint32_t span_ever(uint64_t state)
+{
+	return (uint16_t)(state >> SPAN_EVER_SHIFT);
+}
+
+static inline uint32_t span_blocks(uint64_t state)
+{
+	return (uint16_t)(state / SPAN_USED_ONE) & 0x3fff;
+}
+
+/* Whether pages of its blocks may be missing. */
+static inline bool span_is_part(const struct heap_run *r, uint32_t class)
+{
+	return atomic_load_explicit(&r->ready, memory_order_relaxed) <
+	       span_bytes(r, class);
+}
+
+/* Writes the word of the free block at @off. */
+SHMI_MAY_TOUCH
+static inline void span_link(const struct shmi_heap *hp, struct heap_run *r,
+			     uint64_t off, uint64_t next)
+{
+	atomic_store_explicit(span_word(r, off), span_key(hp->secret, r) ^ next,
+			      memory_order_relaxed);
+}
+
 /*
  * The step, for the owner. release: a block's word is written before the list
  * has the block. That keeps the compiler's order, which is all that our own
@@ -135,8 +172,9 @@ static inline void span_step(struct heap_run *r, uint64_t state)
 
 /* The first block of the list. Dying before the step the block is free, and
  * after it in our hands. */
+SHMI_MAY_TOUCH
 static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
-			     uint64_t state)
+			     uint32_t class, uint64_t state)
 {
 	uint64_t off = state & SPAN_LIST;
 	_Atomic uint64_t *w = span_word(r, off);
@@ -148,6 +186,7 @@ static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
 	span_step(r, state - off + next + SPAN_USED_ONE);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
 	__builtin_prefetch((void *)span_word(r, next), 1); /* the next pop's */
+	shmi_unpoison((void *)w, heap_size[class]);
 	return (void *)w;
 }
 
@@ -165,15 +204,17 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 	state = span_state(r);
 	if (__builtin_expect(!(state & SPAN_LIST), 0))
 		return slowly(h, n);
-	return span_pop(t, r, state);
+	return span_pop(t, r, heap_class(n), state);
 }
 
 /* A block of ours. Dying before the step it is in our hands. */
-static inline void span_push(struct shmi_thread *t, struct heap_run *r,
-			     uint64_t key, void *p, uint64_t state)
+SHMI_MAY_TOUCH
+static inline void span_push(struct shmi_thread *t, const struct heap_known *k,
+			     void *p, uint64_t state)
 {
+	struct heap_run *r = k->blocks - 1;
 	_Atomic uint64_t *w = p;
-	uint64_t first = (uint16_t)state;
+	uint64_t key = k->key, first = (uint16_t)state;
 
 	if (__builtin_expect(span_is_offset(atomic_load_explicit(
 						    w, memory_order_relaxed) ^
@@ -183,6 +224,7 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
 	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
 	span_step(r, state);
+	shmi_poison(p, heap_size[k->kind]);
 	/* FULL, or no block is in use; not CURRENT. */
 	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
 		shmi_span_emptied(t, p);
@@ -214,7 +256,7 @@ static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 		slowly(p);
 		return;
 	}
-	span_push(t, blocks - 1, known->key, p, state);
+	span_push(t, known, p, state);
 }
 
 #endif

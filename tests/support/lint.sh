@@ -32,7 +32,7 @@ for f in $ours $code; do
 done
 
 # layers, lowest first: a file includes only what stands before it
-layers="os users lock header place companion arena size open page view heap run span
+layers="poison os users lock header place companion arena size open page view heap run span
 	thread large block api"
 below=" layout "
 for l in $layers; do
@@ -48,7 +48,7 @@ for l in $layers; do
 	done
 done
 for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' src/create.c); do
-	case " layout os users lock header place companion arena size open " in
+	case " layout poison os users lock header place companion arena size open " in
 	*" $i "*) ;;
 	*) say "src/create.c includes $i.h, which is above it" ;;
 	esac
