@@ -23,6 +23,7 @@ static int begin_with(uint32_t max_blocks, uint64_t lazy_size)
 				  .max_blocks = max_blocks,
 				  .lazy_size = lazy_size };
 
+	odp_shm_term_local(); /* what a failed test may be in */
 	setenv("ODP_SHM_DIR", box_path(""), 1);
 	return odp_shm_init_global(&instance, &setup);
 }
@@ -313,6 +314,33 @@ static void a_full_table_is_an_error(void **state)
 	assert_int_equal(odp_shm_term_global(instance), 0);
 }
 
+/* So many that some have the name's hash as far as the table keeps it. */
+static void no_name_is_taken_for_another(void **state)
+{
+	char name[ODP_SHM_NAME_LEN];
+	odp_shm_t shm[50];
+	int base, i;
+
+	(void)state;
+	assert_int_equal(begin_with(32, 0), 0);
+	for (base = 0; base < 100; base++) {
+		for (i = 0; i < 50; i++) {
+			snprintf(name, sizeof(name), "%d-%d", base, i);
+			shm[i] = odp_shm_reserve(name, 16, 0, 0);
+			assert_true(shm[i] != ODP_SHM_INVALID);
+		}
+		snprintf(name, sizeof(name), "%d-", base);
+		assert_invalid(odp_shm_lookup(name), ENOENT);
+		for (i = 50; i < 100; i++) {
+			snprintf(name, sizeof(name), "%d-%d", base, i);
+			assert_invalid(odp_shm_lookup(name), ENOENT);
+		}
+		for (i = 0; i < 50; i++)
+			assert_int_equal(odp_shm_free(shm[i]), 0);
+	}
+	assert_int_equal(odp_shm_term_global(instance), 0);
+}
+
 #define PLAYERS 6
 #define EACH 400
 
@@ -372,6 +400,48 @@ static void many_processes_reserve_in_one_and_free_in_another(void **state)
 			name_of(i, k, name);
 			assert_invalid(odp_shm_lookup(name), ENOENT);
 		}
+}
+
+#define SAME 5000
+
+/* Who is behind gets refusals, and so comes up with who is in front. */
+static int free_the_same(struct peer *self, void *arg)
+{
+	odp_shm_t *shm = odp_shm_addr((odp_shm_t)arg);
+	uint64_t i, n = 0, word;
+
+	PEER_CHECK(!peer_get(self, &word));
+	for (i = 0; i < SAME; i++)
+		n += !odp_shm_free(shm[i]);
+	PEER_CHECK(!peer_put(self, n));
+	return 0;
+}
+
+static void of_many_who_free_a_block_one_succeeds(void **state)
+{
+	odp_shm_t list = odp_shm_reserve("list", SAME * sizeof(list), 0, 0);
+	odp_shm_t *shm = odp_shm_addr(list);
+	uint64_t n = 0, freed;
+	struct peer p[3];
+	int i;
+
+	(void)state;
+	assert_non_null(shm);
+	for (i = 0; i < SAME; i++) {
+		shm[i] = odp_shm_reserve(NULL, 200, 0, 0);
+		assert_true(shm[i] != ODP_SHM_INVALID);
+	}
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_fork(&p[i], free_the_same, list), 0);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(peer_put(&p[i], 0), 0);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(peer_get(&p[i], &freed), 0);
+		assert_int_equal(peer_end(&p[i]), 0);
+		n += freed;
+	}
+	assert_int_equal(n, SAME);
+	assert_int_equal(odp_shm_free(list), 0);
 }
 
 static _Atomic int *go_on;
@@ -625,6 +695,8 @@ int main(void)
 		cmocka_unit_test(a_full_table_is_an_error),
 		with_instance(
 			many_processes_reserve_in_one_and_free_in_another),
+		cmocka_unit_test(no_name_is_taken_for_another),
+		with_instance(of_many_who_free_a_block_one_succeeds),
 		with_instance(
 			lookups_see_whole_blocks_while_others_change_them),
 		cmocka_unit_test(a_full_file_system_is_an_error),
