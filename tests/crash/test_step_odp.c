@@ -7,7 +7,7 @@
  * a fresh process finds the blocks of the living, and the victim's whole or
  * not at all. Calls that make or end an instance, or its further arenas: each
  * victim has one of its own, which the next sweep must remove with all that it
- * has. SOAK: at each instruction, and of some more calls.
+ * has. SOAK: at 4,000 places of each, and of some more calls.
  *
  * And one who is stopped at any instruction of a lookup, while others free what
  * he looks at.
@@ -30,6 +30,7 @@
 #include "step_kill.h"
 
 #define MOST 20 /* instructions that a call is killed at, in short */
+#define MOST_IN_SOAK 4000
 #define LIVE 40
 #define LAZY MIB
 
@@ -225,7 +226,8 @@ static void run_case(const struct odp_case *c)
 				     .arg = c,
 				     .check = c->own ? check_sweep : check_peer,
 				     .most = MOST,
-				     .most_kills = MOST };
+				     .most_kills = MOST,
+				     .soak_kills = MOST_IN_SOAK };
 
 	assert_int_equal(step_kill(&k), 0);
 }
