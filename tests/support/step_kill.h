@@ -17,7 +17,8 @@ struct step_kill {
 	const void *arg;
 	peer_fn *check;	   /* of what is left, in a peer after each death */
 	size_t most;	   /* see step_choose(); SOAK: all there are */
-	size_t most_kills; /* of those, evenly; 0: all. SOAK: all */
+	size_t most_kills; /* of those, evenly; 0: all */
+	size_t soak_kills; /* the same with SOAK */
 };
 
 /* 0, or -1: says on stderr where it was. */
