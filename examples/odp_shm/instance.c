@@ -83,7 +83,7 @@ static const char *const ending[ODP_FURTHER] = {
 /* The end of a further arena's name, from what the table has. */
 static void rest_of(enum odp_where kind, uint64_t name, char rest[REST_LEN])
 {
-	strcpy(rest, ending[kind]);
+	snprintf(rest, REST_LEN, "%s", ending[kind]);
 	memcpy(rest + 4, &name, 6);
 }
 
@@ -94,6 +94,7 @@ static odp_instance_t id_of(const char *name, bool *further)
 	char again[NAME_LEN + 1];
 	const char *rest = name + strnlen(name, NAME_LEN);
 
+	*further = false;
 	if (strncmp(name, "odp-", 4))
 		return 0;
 	id = strtoull(name + 4, NULL, 16);
