@@ -290,6 +290,26 @@ static uint64_t page_size_of(odp_shm_t shm)
 	return info.page_size;
 }
 
+/* By one of another instance, who then becomes one of this. */
+static int import_and_free(struct peer *self, void *arg)
+{
+	odp_instance_t id = *(odp_instance_t *)arg, other;
+	odp_shm_info_t info;
+	odp_shm_t shm;
+
+	(void)self;
+	PEER_CHECK(!odp_shm_term_local());
+	PEER_CHECK(!odp_shm_init_global(&other, NULL));
+	shm = odp_shm_import("hp", id, "theirs");
+	PEER_CHECK(shm && !odp_shm_info(shm, &info));
+	PEER_CHECK(info.page_size > 4096 && *(char *)info.addr == 1);
+	PEER_CHECK(!odp_shm_term_global(other));
+	PEER_CHECK(!odp_shm_init_local(id));
+	shm = odp_shm_lookup("hp");
+	PEER_CHECK(odp_shm_addr(shm) == info.addr && !odp_shm_free(shm));
+	return 0;
+}
+
 static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 {
 	size_t huge = tmc_alloc_get_huge_pagesize();
@@ -307,7 +327,7 @@ static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 	}
 	assert_int_equal(box_hugetlbfs("huge", huge, ""), 0);
 	assert_int_equal(odp_begin(&instance, 0, 0), 0);
-	a = odp_shm_reserve("hp", 100, huge, ODP_SHM_HP);
+	a = odp_shm_reserve("hp", 100, huge, ODP_SHM_HP | ODP_SHM_EXPORT);
 	b = odp_shm_reserve("free to choose", huge, 0, 0);
 	c = odp_shm_reserve("no hp", huge, 0, ODP_SHM_NO_HP);
 	d = odp_shm_reserve("small", 100, 0, 0);
@@ -331,8 +351,9 @@ static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 	assert_int_equal(page_size_of(b), small);
 	while (n)
 		assert_int_equal(odp_shm_free(more[--n]), 0);
-	assert_int_equal(odp_shm_free(a) | odp_shm_free(b) | odp_shm_free(c) |
-				 odp_shm_free(d),
+	assert_int_equal(peer_run(import_and_free, &instance), 0);
+	assert_null(odp_shm_addr(a));
+	assert_int_equal(odp_shm_free(b) | odp_shm_free(c) | odp_shm_free(d),
 			 0);
 	assert_int_equal(odp_shm_term_global(instance), 0);
 	assert_int_equal(box_umount("huge"), 0);
