@@ -9,6 +9,7 @@
 
 #include <shmem.h>
 
+#include "../../examples/odp_shm/internal.h"
 #include "peer.h"
 
 #define LAZY ODP_TEST_LAZY
@@ -382,6 +383,50 @@ static void half_made_instances_cannot_be_joined_and_go(void **state)
 	assert_int_equal(odp_files("odp-"), 0);
 }
 
+/* Slots and records with anything in them. */
+static int look_at_damage(struct peer *self, void *arg)
+{
+	struct odp_directory *d = odpi_self()->dir;
+	unsigned int rng = (unsigned int)(uintptr_t)arg;
+	uint64_t i, k, word;
+	odp_shm_info_t info;
+
+	(void)self;
+	for (i = 0; i < d->nlines; i++)
+		for (k = 0; k < 8; k++) {
+			word = (uint64_t)rand_r(&rng) << 33 ^
+			       (uint64_t)rand_r(&rng);
+			(&d->line[i].reach)[k] = word >> rand_r(&rng) % 48;
+		}
+	d->nlines = UINT64_MAX;
+	PEER_CHECK(freopen("/dev/null", "w", stdout));
+	odp_shm_print_all();
+	for (i = 0; i < 100000; i++) {
+		odp_shm_t shm = (odp_shm_t)((i % 200 + 1) |
+					    (uint64_t)rand_r(&rng) % 64 << 40);
+		char name[2] = { (char)(i % 255 + 1) };
+
+		odp_shm_addr(shm);
+		odp_shm_info(shm, &info);
+		odp_shm_lookup(name);
+	}
+	return 0;
+}
+
+static void a_damaged_table_makes_calls_fail(void **state)
+{
+	uintptr_t i;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		odp_instance_t id = begin();
+
+		assert_int_equal(reserve_all(), 0);
+		assert_int_equal(peer_run(look_at_damage, (void *)i), 0);
+		assert_int_equal(odp_shm_term_global(id), 0);
+	}
+}
+
 static int reserve_lazy(struct peer *self, void *arg)
 {
 	odp_instance_t id = *(odp_instance_t *)arg;
@@ -472,6 +517,7 @@ int main(void)
 		in_the_box(a_child_keeps_its_parents_instance),
 		in_the_box(other_files_of_such_names_stay),
 		in_the_box(half_made_instances_cannot_be_joined_and_go),
+		in_the_box(a_damaged_table_makes_calls_fail),
 		in_the_box(a_further_arena_is_made_once_by_many),
 		in_the_box(the_last_one_ends_an_instance),
 		in_the_box(others_may_join_if_the_mode_lets_them),
