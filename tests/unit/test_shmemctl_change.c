@@ -1,101 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_shmemctl_change.c - shmemctl create, grow, rm, gc, why and check. */
-#include "test.h"
+#include "shmemctl_test.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <shmem.h>
-
-#include "command.h"
 #include "heap_layout.h"
 #include "layout.h"
 #include "peer.h"
 #include "probe.h"
-
-#define MAX (64 * MIB)
-#define NOBODY 65534
-
-static struct command cmd;
-
-static const char *text(const char *format, ...)
-	__attribute__((format(printf, 1, 2)));
-
-static const char *text(const char *format, ...)
-{
-	static char room[8][512];
-	static unsigned int next;
-	char *p = room[next++ % 8];
-	va_list list;
-
-	va_start(list, format);
-	vsnprintf(p, 512, format, list);
-	va_end(list);
-	return p;
-}
-
-/* Runs it; its exit code, with what it said where that is not @want. */
-static int coded(int want, const char *const *args)
-{
-	assert_int_equal(command_shmemctl(&cmd, args), 0);
-	if (cmd.code != want)
-		print_message("%s: %d\n%s%s", args[0], cmd.code, cmd.out,
-			      cmd.err);
-	return cmd.code;
-}
-#define IS(want, ...)                                                          \
-	assert_int_equal(                                                      \
-		coded(want, (const char *const[]){ __VA_ARGS__, NULL }), want)
-#define FAILS(want, says, ...)                                                 \
-	do {                                                                   \
-		IS(want, __VA_ARGS__);                                         \
-		assert_int_equal(command_lines(cmd.err), 1);                   \
-		assert_memory_equal(cmd.err, "shmemctl: ", 10);                \
-		assert_non_null(strstr(cmd.err, says));                        \
-	} while (0)
-
-/* The box's folder, and a name in it, in buffers of their own. */
-static char dir[200], a[220], b[220];
-
-static int begin(void **state)
-{
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s", box_path("arenas"));
-	snprintf(a, sizeof(a), "%s/a", dir);
-	snprintf(b, sizeof(b), "%s/b", dir);
-	return mkdir(dir, 0755);
-}
-
-static int end(void **state)
-{
-	struct dirent *e;
-	DIR *d = opendir(dir);
-
-	(void)state;
-	while (d && (e = readdir(d)))
-		unlinkat(dirfd(d), e->d_name, 0);
-	closedir(d);
-	memset(&cmd, 0, sizeof(cmd));
-	return rmdir(dir);
-}
-
-static tmc_shmem_t *make(const char *path, size_t size)
-{
-	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, MAX);
-
-	assert_non_null(shm);
-	if (size)
-		assert_non_null(tmc_shmem_grow(shm, size));
-	return shm;
-}
 
 /* ----- create, grow, rm ----- */
 
@@ -611,8 +528,6 @@ static void check_goes_on_from_outside_where_it_cannot_open(void **state)
 	cmd.uid = 0;
 	tmc_shmem_close(shm);
 }
-
-#define TEST(t) cmocka_unit_test_setup_teardown(t, begin, end)
 
 int main(void)
 {
