@@ -146,19 +146,20 @@ static void give_memory(const union odp_record *r)
 		tmc_mspace_free((void *)(uintptr_t)r->addr);
 }
 
-/*
- * Puts @r, a private one, into the table; 0: it could not. Dying in here loses
- * the block at most.
- */
-static odp_shm_t publish(struct odp_instance *in, const union odp_record *r)
+static union odp_record *new_record(struct odp_instance *in)
 {
-	union odp_record *there = tmc_mspace_memalign(
-		in->dir->records, ODP_RECORD_ALIGN, ODP_RECORD_LEN);
+	return tmc_mspace_memalign(in->dir->records, ODP_RECORD_ALIGN,
+				   ODP_RECORD_LEN);
+}
+
+/* Puts what @r says, a private one, into @there and that into the table. 0: it
+ * is full, and @there has gone. */
+static odp_shm_t publish(struct odp_instance *in, const union odp_record *r,
+			 union odp_record *there)
+{
 	uint64_t nr;
 	size_t i;
 
-	if (!there)
-		return ODP_SHM_INVALID;
 	/* relaxed: the table's store releases them */
 	for (i = 0; i < sizeof(r->word) / sizeof(r->word[0]); i++)
 		atomic_store_explicit(
@@ -195,11 +196,13 @@ static int check(const struct odp_instance *in, uint64_t size, uint64_t align,
 	return flags & ODP_SHM_HP && flags & ODP_SHM_NO_HP ? EINVAL : 0;
 }
 
+/* The record comes first: who dies while he gets the memory loses that, and
+ * from when he has it the table is some stores away. */
 odp_shm_t odp_shm_reserve(const char *name, uint64_t size, uint64_t align,
 			  uint32_t flags)
 {
 	struct odp_instance *in = odpi_self();
-	union odp_record r = { .size = size, .flags = flags };
+	union odp_record r = { .size = size, .flags = flags }, *there;
 	odp_shm_t shm;
 	int err;
 
@@ -212,9 +215,14 @@ odp_shm_t odp_shm_reserve(const char *name, uint64_t size, uint64_t align,
 		return invalid(err);
 	r.align = align > CACHE_LINE ? align : CACHE_LINE;
 	r.creator = (uint64_t)getpid();
-	if (take_memory(in, &r))
+	there = new_record(in);
+	if (!there)
 		return ODP_SHM_INVALID;
-	shm = publish(in, &r);
+	if (take_memory(in, &r)) {
+		tmc_mspace_free(there);
+		return ODP_SHM_INVALID;
+	}
+	shm = publish(in, &r, there);
 	if (shm == ODP_SHM_INVALID)
 		give_memory(&r);
 	return shm;
@@ -263,7 +271,7 @@ odp_shm_t odp_shm_import(const char *remote_name, odp_instance_t odp_inst,
 			 const char *local_name)
 {
 	struct odp_instance *in = odpi_self(), *other;
-	union odp_record r;
+	union odp_record r, *there;
 	int err;
 
 	if (!in)
@@ -287,7 +295,8 @@ odp_shm_t odp_shm_import(const char *remote_name, odp_instance_t odp_inst,
 	r.where = ODP_IMPORTED;
 	r.origin = odp_inst;
 	r.flags &= ~ODP_SHM_EXPORT; /* that is up to the other instance */
-	return publish(in, &r);
+	there = new_record(in);
+	return there ? publish(in, &r, there) : ODP_SHM_INVALID;
 }
 
 /* ----- what is known of a block ----- */

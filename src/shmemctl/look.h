@@ -42,6 +42,9 @@ typedef void ctl_pages_fn(const struct ctl_pages *p, void *arg);
 const char *ctl_pages_each(const struct ctl_arena *a, ctl_pages_fn *each,
 			   void *arg);
 
+/* Of the machine; those that this process may use can be fewer. */
+bool ctl_several_nodes(void);
+
 /* From @off on, offsets in the arena: the next range that is no hole, or
  * false. Of huge pages all is one range. */
 bool ctl_data_next(const struct ctl_arena *a, uint64_t off, uint64_t *from,

@@ -70,18 +70,19 @@ static void add_pages(const struct ctl_pages *p, void *arg)
 	struct map *m = arg;
 	uint64_t at = p->at, len;
 	int node = p->node < 0 || p->node >= NODES ? NODES : p->node;
+	bool known = p->kind == CTL_SMALL || p->kind == CTL_HUGE;
 
 	m->there[p->kind] += p->len;
-	if (p->kind != CTL_OUT && p->kind != CTL_UNKNOWN)
+	if (known)
 		m->node[node] += p->len;
 	while (at < p->at + p->len) {
 		struct cell *c = part(m, &at, p->at + p->len, &len);
 
 		c->pages[p->kind] += len;
-		if (c->node == NONE)
-			c->node = (short)node;
-		else if (c->node != node)
-			c->node = SEVERAL;
+		if (known)
+			c->node = (short)(c->node == NONE || c->node == node
+						  ? node
+						  : SEVERAL);
 	}
 }
 
@@ -140,8 +141,7 @@ static void look(struct map *m, uint64_t rows, bool in_use)
 	m->unknown = ctl_pages_each(m->a, add_pages, m);
 	if (!m->a->huge)
 		ctl_heaps_find(m->a, in_use, &m->heaps);
-	for (i = 0; i <= NODES; i++)
-		m->nodes = m->nodes || (m->node[i] && i && i < NODES);
+	m->nodes = ctl_several_nodes();
 	for (i = 0; i < m->heaps.n; i++)
 		ctl_heap_walk(&m->heaps.v[i], add_run, m);
 }

@@ -349,8 +349,7 @@ static void look_through(struct looker *l, uint64_t from, uint64_t to)
 	}
 }
 
-/* Of the machine; those that this process may use can be fewer. */
-static bool several_nodes(void)
+bool ctl_several_nodes(void)
 {
 	FILE *f = fopen("/sys/devices/system/node/online", "re");
 	char text[8] = "";
@@ -368,7 +367,7 @@ static bool begin(struct looker *l, const struct ctl_arena *a)
 	l->a = a;
 	l->page = a->h.c.pagesize;
 	l->uffd = -1;
-	l->nodes = several_nodes();
+	l->nodes = ctl_several_nodes();
 	most = l->page > WINDOW ? l->page : WINDOW;
 	align = l->page > HUGE ? l->page : HUGE;
 	l->hold = mmap(NULL, most + align, PROT_NONE,
