@@ -341,17 +341,19 @@ static void gc_takes_companions_when_told(void **state)
 	close(open(orphan, O_CREAT | O_RDWR | O_CLOEXEC, 0600));
 	close(open(keyed, O_CREAT | O_RDWR | O_CLOEXEC, 0600));
 	close(open(text("%s/else", mount), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+	close(open(text("%s/libshmem-00000000000000ff-zz", mount),
+		   O_CREAT | O_RDWR | O_CLOEXEC, 0600));
 	fd = open(used, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	/* One at rest, which has its arena in the folder, until that goes. */
 	IS(0, "create", "--page=2M", a);
-	assert_int_equal(probe_files(mount), 5);
+	assert_int_equal(probe_files(mount), 6);
 	IS(0, "gc", "--dry-run", "--companions", dir);
 	assert_int_equal(command_lines(cmd.out), 3);
 	IS(0, "gc", "--yes", dir);
-	assert_int_equal(probe_files(mount), 4);
+	assert_int_equal(probe_files(mount), 5);
 	assert_int_equal(probe_files(dir), 0);
 	IS(0, "gc", "--yes", "--companions", dir);
-	assert_int_equal(probe_files(mount), 2);
+	assert_int_equal(probe_files(mount), 3);
 	assert_int_equal(access(used, F_OK), 0);
 	if (!getuid()) {
 		/* Not seen in /proc, and the lease is refused. */
@@ -371,7 +373,7 @@ static void gc_takes_companions_when_told(void **state)
 	}
 	close(fd);
 	IS(0, "gc", "--yes", "--companions", dir);
-	assert_int_equal(probe_files(mount), 1);
+	assert_int_equal(probe_files(mount), 2);
 	assert_int_equal(box_umount("huge"), 0);
 }
 

@@ -199,10 +199,12 @@ static void ls_lists_files_too_and_nothing_twice(void **state)
 
 	(void)state;
 	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(symlink(a, b), 0); /* in a folder it is no file */
 	IS(0, "ls", a, dir, dir, a);
 	first = strstr(cmd.out, a);
 	assert_non_null(first);
 	assert_null(strstr(first + 1, a));
+	assert_int_equal(unlink(b), 0);
 	FAILS(1, "No such file", "ls", dir, b);
 	assert_non_null(strstr(cmd.out, a));
 }
