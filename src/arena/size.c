@@ -530,6 +530,20 @@ int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
  * size first: if we die before the cut, the file is longer than size and
  * repair cuts it. Readers of size never see pages that are gone.
  */
+int shmi_size_cut(struct shmi_arena *a, uint64_t off)
+{
+	uint64_t size;
+	int err = read_size(a, &size);
+
+	if (err)
+		return err;
+	set_size(a, off);
+	err = cut(a, off, false);
+	if (err)
+		set_size(a, size);
+	return err;
+}
+
 int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 {
 	uint64_t size;
@@ -540,12 +554,8 @@ int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 	err = read_size(a, &size);
 	if (!err && (off > size || size - off != bytes))
 		err = -EINVAL;
-	if (!err) {
-		set_size(a, off);
-		err = cut(a, off, false);
-		if (err)
-			set_size(a, size);
-	}
+	if (!err)
+		err = shmi_size_cut(a, off);
 	shmi_size_unlock(a);
 	return err;
 }

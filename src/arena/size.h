@@ -27,13 +27,15 @@ int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes);
  * For the heap. The arena's lock, with the size repaired: 0 or -errno. Under
  * it, stage makes the file @bytes longer, from @off on, for the caller to write
  * into the new pages, which others do not see and which are gone if it dies;
- * then publish, or unstage. fill makes pages present that are in use.
+ * then publish, or unstage. cut is shrink, under it. fill makes pages present that are in use.
  */
 int shmi_size_lock(struct shmi_arena *a);
 void shmi_size_unlock(struct shmi_arena *a);
 int shmi_size_stage(struct shmi_arena *a, uint64_t bytes, uint64_t *off);
 void shmi_size_publish(struct shmi_arena *a, uint64_t size);
 void shmi_size_unstage(struct shmi_arena *a);
+/* Cuts from @off to the end. */
+int shmi_size_cut(struct shmi_arena *a, uint64_t off);
 int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes);
 
 /*

@@ -188,7 +188,6 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	struct shmi_heap *hp;
 	int err = 0;
 
-	(void)pad;
 	t = thread_of(h, &err);
 	if (err)
 		return err;
@@ -199,7 +198,9 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	if (err)
 		return err;
 	shmi_span_sweep(hp, NULL, 0);
-	*released = shmi_run_purge(hp);
+	*released = shmi_run_purge(hp, pad);
+	while (shmi_heap_less(hp))
+		*released = true;
 	shmi_heap_unlock(hp);
 	return 0;
 }

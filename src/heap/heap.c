@@ -5,16 +5,6 @@
  * first chunk. Everything that the header says is checked and copied when the
  * process first meets the heap, and again when the chunks have changed (gen).
  *
- * A new chunk is the arena's new end. It is staged under the arena's lock
- * (size.c): its table is written into pages that nobody sees yet, and the
- * arena's size is published after that. Death in between:
- *
- *	before the size		the file is cut, the pages are gone
- *	after it		grown_at/grown_by name a range inside of the
- *				arena that begins with this heap's mark and is
- *				no chunk: the next one in the lock enters it
- *	after nchunks		grown_by is cleared by the next one
- *
  * Who we are in owner words is the arena's slot (users.h), which the kernel
  * frees at our death, and a count of the processes that came to this heap with
  * that slot, so that a slot's next user is not taken for us. Guests' slots
@@ -35,84 +25,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLICES 4u		     /* of a heap that says nothing */
-#define MOST_SLICES ((uint64_t)1024) /* of a chunk that is not asked for */
-#define NOGROW 0x2u		     /* TMC_MSPACE_NOGROW */
+#define FIRST_SLICES 4u /* of a heap that says nothing */
+#define NOGROW 0x2u	/* TMC_MSPACE_NOGROW */
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct shmi_heap *heaps; /* under registry */
-
-static uint64_t slices(uint64_t bytes)
-{
-	return (bytes + HEAP_SLICE - 1) / HEAP_SLICE;
-}
-
-static uint64_t slice_up(uint64_t addr)
-{
-	return (addr + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
-}
 
 /* ----- the message ----- */
 
 void shmi_heap_die(const char *what, const void *at, const void *h)
 {
 	shmi_os_die("libshmem: heap %p: %s at %p\n", h, what, at);
-}
-
-/* ----- private copies ----- */
-
-static uint64_t head_slices(const struct shmi_heap *hp, uint64_t start,
-			    uint64_t n)
-{
-	uint64_t first =
-		start == (uintptr_t)hp->h ? sizeof(struct heap_hdr) : 0;
-
-	return slices(first + n * sizeof(uint32_t));
-}
-
-/* Whether [start, start + n slices) may be a chunk of this heap. */
-static bool good_chunk(const struct shmi_heap *hp, uint64_t start, uint64_t n,
-		       uint64_t nhead)
-{
-	const struct shmi_arena *a = hp->arena;
-
-	if (start % HEAP_SLICE || !n || n > HEAP_COUNT ||
-	    nhead != head_slices(hp, start, n) || nhead > n)
-		return false;
-	return !a || (start - a->c.base < a->c.maxsize &&
-		      n * HEAP_SLICE <= a->c.base + shmi_size_now(a) - start);
-}
-
-static int copy_chunks(struct shmi_heap *hp)
-{
-	struct heap_hdr *h = hp->h;
-	uint32_t n = h->nchunks, i, gen = h->gen;
-	uint64_t sum = 0;
-
-	if (!n || n > HEAP_CHUNKS || h->chunk[0].start != (uintptr_t)h)
-		return -EUCLEAN;
-	for (i = 0; i < n; i++) {
-		uint64_t start = h->chunk[i].start;
-		uint32_t len = h->chunk[i].nslices, nhead = h->chunk[i].nhead;
-
-		if (!good_chunk(hp, start, len, nhead))
-			return -EUCLEAN;
-		sum += len;
-		/* Others read the first one without the lock. */
-		if (hp->chunk[i].start == start && hp->chunk[i].nslices == len)
-			continue;
-		hp->chunk[i].start = start;
-		hp->chunk[i].table =
-			(_Atomic uint32_t *)(start +
-					     (i ? 0 : sizeof(struct heap_hdr)));
-		hp->chunk[i].nslices = len;
-		hp->chunk[i].nhead = nhead;
-	}
-	atomic_store_explicit(&hp->nslices, sum, memory_order_relaxed);
-	hp->nchunks = n;
-	hp->gen = gen;
-	return 0;
 }
 
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
@@ -123,48 +47,6 @@ uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
 
 /* ----- the lock ----- */
 
-static void enter_chunk(struct shmi_heap *hp, uint64_t start, uint64_t n)
-{
-	struct heap_hdr *h = hp->h;
-	uint32_t i = hp->nchunks;
-
-	/* release: who sees the count sees the chunk. */
-	h->chunk[i].start = start;
-	h->chunk[i].nslices = (uint32_t)n;
-	h->chunk[i].nhead = (uint32_t)head_slices(hp, start, n);
-	memset((void *)h->chunk[i].low, 0, sizeof(h->chunk[i].low));
-	atomic_store_explicit(&h->nchunks, i + 1, memory_order_release);
-	h->gen++;
-}
-
-/* The header of a chunk's table, while it has not been entered. */
-static uint64_t chunk_mark(const struct shmi_heap *hp, uint64_t start)
-{
-	return ~(hp->secret ^ start);
-}
-
-/* Somebody died between the arena's new size and the heap's new chunk. */
-static void finish_growth(struct shmi_heap *hp)
-{
-	struct shmi_arena *a = hp->arena;
-	uint64_t at = hp->h->grown_at, by = hp->h->grown_by, start, n;
-	uint32_t i;
-
-	if (!by)
-		return;
-	start = slice_up(a->c.base + at);
-	n = (a->c.base + at + by - start) / HEAP_SLICE;
-	for (i = 0; i < hp->nchunks && hp->chunk[i].start != start; i++)
-		;
-	if (i == hp->nchunks && i < HEAP_CHUNKS && at < a->c.maxsize &&
-	    by <= shmi_size_now(a) && at <= shmi_size_now(a) - by &&
-	    good_chunk(hp, start, n, head_slices(hp, start, n)) &&
-	    *(uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8) ==
-		    chunk_mark(hp, start))
-		enter_chunk(hp, start, n);
-	hp->h->grown_by = 0;
-}
-
 static int current(struct shmi_heap *hp)
 {
 	struct heap_hdr *h = hp->h;
@@ -172,12 +54,12 @@ static int current(struct shmi_heap *hp)
 	int err = 0;
 
 	if (hp->gen != h->gen || !hp->nchunks)
-		err = copy_chunks(hp);
+		err = shmi_chunk_copy(hp);
 	if (err || !hp->arena)
 		return err;
 	if (h->grown_by) {
-		finish_growth(hp);
-		err = copy_chunks(hp);
+		shmi_chunk_finish(hp);
+		err = shmi_chunk_copy(hp);
 	}
 	deaths = hp->arena->lock.h->deaths;
 	if (!err && h->deaths != deaths) {
@@ -209,117 +91,6 @@ void shmi_heap_unlock(struct shmi_heap *hp)
 		shmi_size_unlock(hp->arena);
 	else
 		pthread_mutex_unlock(&hp->mutex);
-}
-
-/* ----- chunks ----- */
-
-/* Into pages that are ours alone. @first: bytes before the table. */
-static int write_table(struct shmi_heap *hp, uint64_t start, uint64_t n,
-		       uint64_t first)
-{
-	_Atomic uint32_t *table = (_Atomic uint32_t *)(start + first);
-	uint64_t nhead = slices(first + n * sizeof(uint32_t));
-	int err = shmi_heap_fill(hp, start + first, n * sizeof(uint32_t));
-
-	if (err)
-		return err;
-	if (n > nhead)
-		table[nhead] = (uint32_t)(n - nhead);
-	return 0;
-}
-
-/* Room in the arena for @n slices, and what it takes to align them. */
-static int stage(struct shmi_heap *hp, uint64_t n, uint64_t *at, uint64_t *by)
-{
-	struct shmi_arena *a = hp->arena;
-	uint64_t page = a->c.pagesize, size = shmi_size_now(a);
-	uint64_t start = slice_up(a->c.base + size);
-
-	*by = start - (a->c.base + size) + n * HEAP_SLICE;
-	*by = (*by + page - 1) & ~(page - 1);
-	return shmi_size_stage(a, *by, at);
-}
-
-static int more_of_arena(struct shmi_heap *hp, uint64_t n)
-{
-	struct shmi_arena *a = hp->arena;
-	uint64_t at, by, start, *mark;
-	int err = stage(hp, n, &at, &by);
-
-	if (err)
-		return err;
-	start = slice_up(a->c.base + at);
-	n = (a->c.base + at + by - start) / HEAP_SLICE;
-	mark = (uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8);
-	err = shmi_heap_fill(hp, (uintptr_t)mark, 8);
-	if (!err)
-		err = write_table(hp, start, n, 0);
-	if (err) {
-		shmi_size_unstage(a);
-		return err;
-	}
-	*mark = chunk_mark(hp, start);
-	hp->h->grown_at = at;
-	atomic_store_explicit(&hp->h->grown_by, by, memory_order_release);
-	shmi_size_publish(a, at + by);
-	enter_chunk(hp, start, n);
-	atomic_store_explicit(&hp->h->grown_by, 0, memory_order_release);
-	return 0;
-}
-
-static int map_slices(const struct shmi_pages *how, uint64_t n, uint64_t *start)
-{
-	void *at;
-	uint64_t len = (n + 1) * HEAP_SLICE;
-	int err = shmi_page_map(how, NULL, len, &at);
-
-	if (err)
-		return err;
-	*start = slice_up((uintptr_t)at);
-	return 0;
-}
-
-static int more_anonymous(struct shmi_heap *hp, uint64_t n)
-{
-	uint64_t start;
-	int err = map_slices(&hp->how, n, &start);
-
-	if (!err)
-		err = write_table(hp, start, n, 0);
-	if (!err)
-		enter_chunk(hp, start, n);
-	return err;
-}
-
-int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
-{
-	uint64_t n = slices(shmi_heap_footprint(hp) / 4), least;
-	int cancel, err;
-
-	if (!hp->growable || hp->nchunks == HEAP_CHUNKS)
-		return -ENOMEM;
-	/* The mark is in the first slice's last word, behind the table. */
-	least = nslices + slices(nslices * sizeof(uint32_t) + 64);
-	if (least > HEAP_COUNT)
-		return -ENOMEM;
-	if (n > MOST_SLICES)
-		n = MOST_SLICES;
-	if (n < 16)
-		n = 16;
-	if (n < least)
-		n = least;
-	cancel = shmi_os_cancel_off();
-	err = hp->arena ? more_of_arena(hp, n) : more_anonymous(hp, n);
-	if (err == -ENOMEM && n > least)
-		err = hp->arena ? more_of_arena(hp, least)
-				: more_anonymous(hp, least);
-	shmi_os_cancel_restore(cancel);
-	if (err)
-		return err;
-	err = copy_chunks(hp);
-	if (!err && hp->h->peak < shmi_heap_footprint(hp))
-		hp->h->peak = shmi_heap_footprint(hp);
-	return err;
 }
 
 /* ----- owners ----- */
@@ -552,7 +323,7 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 	int err = shmi_heap_fill(hp, (uintptr_t)h, 4096 + 64);
 
 	if (!err)
-		err = write_table(hp, (uintptr_t)h, n, sizeof(*h));
+		err = shmi_chunk_table(hp, (uintptr_t)h, n, sizeof(*h));
 	if (!err)
 		err = shmi_os_random(&h->secret, sizeof(h->secret));
 	if (err)
@@ -562,7 +333,7 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 	h->self = (uintptr_t)h;
 	h->chunk[0].start = (uintptr_t)h;
 	h->chunk[0].nslices = (uint32_t)n;
-	h->chunk[0].nhead = (uint32_t)head_slices(hp, (uintptr_t)h, n);
+	h->chunk[0].nhead = (uint32_t)shmi_chunk_heads(hp, (uintptr_t)h, n);
 	h->nchunks = 1;
 	h->peak = n * HEAP_SLICE;
 	if (hp->arena)
@@ -580,9 +351,9 @@ static int create_in_arena(struct shmi_heap *hp,
 
 	if (err)
 		return err;
-	err = stage(hp, n, &at, &by);
+	err = shmi_chunk_stage(hp, n, &at, &by);
 	if (!err) {
-		uint64_t start = slice_up(hp->arena->c.base + at);
+		uint64_t start = heap_slice_up(hp->arena->c.base + at);
 
 		hp->h = (struct heap_hdr *)(uintptr_t)start;
 		n = (hp->arena->c.base + at + by - start) / HEAP_SLICE;
@@ -600,14 +371,14 @@ static int create_at_base(struct shmi_heap *hp,
 			  const struct shmi_heap_plan *plan)
 {
 	uintptr_t base = (uintptr_t)plan->base;
-	uintptr_t start = slice_up(base);
+	uintptr_t start = heap_slice_up(base);
 	uint64_t n;
 
 	if (start < base || start - base > plan->capacity)
 		return -ENOMEM;
 	n = (plan->capacity - (start - base)) / HEAP_SLICE;
 	hp->h = (struct heap_hdr *)start;
-	if (n > HEAP_COUNT || n <= head_slices(hp, start, n))
+	if (n > HEAP_COUNT || n <= shmi_chunk_heads(hp, start, n))
 		return -ENOMEM;
 	memset(hp->h, 0, sizeof(*hp->h) + n * sizeof(uint32_t));
 	return write_header(hp, plan, n);
@@ -618,12 +389,13 @@ int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 	struct shmi_heap tmp = { .arena = plan->arena,
 				 .populate = plan->populate,
 				 .how.pagesize = shmi_os_pagesize() };
-	uint64_t n = plan->capacity ? slices(plan->capacity) : FIRST_SLICES;
+	uint64_t n =
+		plan->capacity ? heap_slices(plan->capacity) : FIRST_SLICES;
 	uint64_t start;
 	struct shmi_heap *hp;
 	int err;
 
-	n += slices(sizeof(struct heap_hdr) + n * sizeof(uint32_t));
+	n += heap_slices(sizeof(struct heap_hdr) + n * sizeof(uint32_t));
 	if (plan->capacity > HEAP_COUNT * HEAP_SLICE / 2)
 		return -ENOMEM;
 	if (plan->base) {
@@ -632,7 +404,7 @@ int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 		err = create_in_arena(&tmp, plan, n);
 	} else {
 		tmp.how = *plan->how;
-		err = map_slices(plan->how, n, &start);
+		err = shmi_chunk_map(plan->how, n, &start);
 		if (!err) {
 			tmp.h = (struct heap_hdr *)(uintptr_t)start;
 			err = write_header(&tmp, plan, n);

@@ -72,7 +72,39 @@ static inline uint64_t heap_mark(const struct shmi_heap *hp, const void *run)
 	return hp->secret ^ (uintptr_t)run;
 }
 
-/* ----- heap.c: heaps and their chunks ----- */
+static inline uint64_t heap_slices(uint64_t bytes)
+{
+	return (bytes + HEAP_SLICE - 1) / HEAP_SLICE;
+}
+
+static inline uint64_t heap_slice_up(uint64_t addr)
+{
+	return (addr + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
+}
+
+/* ----- heap_chunk.c: under the lock, or while nobody else has the heap ----- */
+
+/* How many slices the table of a chunk of @n takes, and what is before it. */
+uint64_t shmi_chunk_heads(const struct shmi_heap *hp, uint64_t start,
+			  uint64_t n);
+/* What the header says of them, checked: 0, -EUCLEAN. */
+int shmi_chunk_copy(struct shmi_heap *hp);
+/* What somebody left who died while he made or cut one. */
+void shmi_chunk_finish(struct shmi_heap *hp);
+/* Writes a table, @first bytes behind @start. */
+int shmi_chunk_table(struct shmi_heap *hp, uint64_t start, uint64_t n,
+		     uint64_t first);
+/* Room for @n slices: at the arena's end, not yet published; or of our own. */
+int shmi_chunk_stage(struct shmi_heap *hp, uint64_t n, uint64_t *at,
+		     uint64_t *by);
+int shmi_chunk_map(const struct shmi_pages *how, uint64_t n, uint64_t *start);
+/* One more chunk with at least @nslices free. */
+int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices);
+/* Gives back the last chunk, if it is at the arena's end and all free: whether
+ * so. */
+bool shmi_heap_less(struct shmi_heap *hp);
+
+/* ----- heap.c: heaps ----- */
 
 /* What create is told. */
 struct shmi_heap_plan {
@@ -95,8 +127,6 @@ struct heap_hdr *shmi_heap_private_around(const void *p);
 /* Under heap_lock: 0 or -errno; the copy of the chunks is current then. */
 int shmi_heap_lock(struct shmi_heap *hp);
 void shmi_heap_unlock(struct shmi_heap *hp);
-/* Under the lock: one more chunk with at least @nslices free. */
-int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices);
 bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner);
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp);
 _Noreturn void shmi_heap_die(const char *what, const void *at, const void *h);
@@ -129,8 +159,8 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
-/* Pages of free runs go back: whether there were any. */
-bool shmi_run_purge(struct shmi_heap *hp);
+/* Pages of free runs go back but for @pad bytes: whether there were any. */
+bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad);
 /* Calls @each for all used runs until it returns non-zero: that. */
 int shmi_run_each(struct shmi_heap *hp,
 		  int (*each)(struct shmi_heap *hp, struct heap_run *r,

@@ -509,8 +509,9 @@ static uint32_t purge(struct shmi_heap *hp, struct heap_at at, uint32_t word)
 }
 
 /* A death in the middle leaves a run dirty that is not: no harm. */
-bool shmi_run_purge(struct shmi_heap *hp)
+bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad)
 {
+	uint64_t stay = pad / HEAP_SLICE + (pad % HEAP_SLICE != 0);
 	struct heap_at at, before;
 	bool any = false;
 	uint32_t word;
@@ -521,11 +522,14 @@ bool shmi_run_purge(struct shmi_heap *hp)
 			word = get(hp, at);
 			if (word & HEAP_USED)
 				continue;
-			if (word & (HEAP_DIRTY | HEAP_KEPT)) {
+			if (word & HEAP_KEPT && (word & HEAP_COUNT) <= stay) {
+				stay -= word & HEAP_COUNT;
+			} else if (word & (HEAP_DIRTY | HEAP_KEPT)) {
 				word = purge(hp, at, word);
 				any = true;
 			}
-			if (free_before(hp, at, &before)) {
+			if (free_before(hp, at, &before) &&
+			    alike(get(hp, before), word)) {
 				word = join(hp, before, get(hp, before), at,
 					    word);
 				at = before;

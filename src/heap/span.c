@@ -102,6 +102,13 @@ static struct heap_known *known(const struct shmi_thread *t,
 	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
 }
 
+static struct heap_known knowledge(const struct shmi_thread *t,
+				   struct heap_run *r, uint32_t class)
+{
+	return (struct heap_known){ r + 1, span_key(t->secret, r),
+				    heap_magic[class], class };
+}
+
 /* Entry @e, or none, is the one that blocks come from. */
 static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 {
@@ -140,8 +147,7 @@ void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->own[e].class = (uint8_t) class;
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
-	*known(t, r) = (struct heap_known){ r + 1, span_key(t->secret, r),
-					    heap_magic[class] };
+	*known(t, r) = knowledge(t, r, class);
 	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
 	else
@@ -243,6 +249,7 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	for (off = start + ever; off + size < start + end; off += size)
 		span_link(t->hp, r, off, off + size);
 	span_link(t->hp, r, off, 0);
+	set(r->ever, end);
 	span_step(r, (uint64_t)end << SPAN_EVER_SHIFT | (uint32_t)state |
 			     (start + ever));
 	return true;
@@ -330,6 +337,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->interior, 0);
 	r->len = r->block = 0;
 	set(r->state, 0);
+	set(r->ever, 0);
 	set(r->ready, ready);
 	set(r->taken, 0);
 	set(r->others, 0);
@@ -385,7 +393,7 @@ void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 		errno = -err;
 		return NULL;
 	}
-	return span_pop(t, t->cur[class], span_state(t->cur[class]));
+	return span_pop(t, t->cur[class], class, span_state(t->cur[class]));
 }
 
 /* ----- free ----- */
@@ -408,7 +416,7 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 			      ? 0
 			      : (uint32_t)at % heap_size[class];
 
-	if (at >= span_ever(span_state(r)) || at >= span_bytes(r, class) ||
+	if (at >= get(r->ever) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
 	return (uintptr_t)p % HEAP_SLICE - in;
@@ -519,11 +527,11 @@ static void push_to_others(struct shmi_thread *t, struct heap_run *r,
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 {
 	uint32_t class = shmi_span_class(t->hp, r);
+	struct heap_known k = knowledge(t, r, class);
 	uint64_t off = offset_of(t->hp, r, class, p);
 
 	if (get(r->owner) == t->owner)
-		span_push(t, r, span_key(t->secret, r), span_word(r, off),
-			  span_state(r));
+		span_push(t, &k, span_word(r, off), span_state(r));
 	else
 		push_to_others(t, r, off);
 }

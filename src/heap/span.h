@@ -174,7 +174,7 @@ static inline void span_step(struct heap_run *r, uint64_t state)
  * after it in our hands. */
 SHMI_MAY_TOUCH
 static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
-			     uint64_t state)
+			     uint32_t class, uint64_t state)
 {
 	uint64_t off = state & SPAN_LIST;
 	_Atomic uint64_t *w = span_word(r, off);
@@ -186,8 +186,7 @@ static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
 	span_step(r, state - off + next + SPAN_USED_ONE);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
 	__builtin_prefetch((void *)span_word(r, next), 1); /* the next pop's */
-	if (SHMI_ASAN)
-		shmi_unpoison((void *)w, heap_size[shmi_span_class(t->hp, r)]);
+	shmi_unpoison((void *)w, heap_size[class]);
 	return (void *)w;
 }
 
@@ -205,16 +204,17 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 	state = span_state(r);
 	if (__builtin_expect(!(state & SPAN_LIST), 0))
 		return slowly(h, n);
-	return span_pop(t, r, state);
+	return span_pop(t, r, heap_class(n), state);
 }
 
 /* A block of ours. Dying before the step it is in our hands. */
 SHMI_MAY_TOUCH
-static inline void span_push(struct shmi_thread *t, struct heap_run *r,
-			     uint64_t key, void *p, uint64_t state)
+static inline void span_push(struct shmi_thread *t, const struct heap_known *k,
+			     void *p, uint64_t state)
 {
+	struct heap_run *r = k->blocks - 1;
 	_Atomic uint64_t *w = p;
-	uint64_t first = (uint16_t)state;
+	uint64_t key = k->key, first = (uint16_t)state;
 
 	if (__builtin_expect(span_is_offset(atomic_load_explicit(
 						    w, memory_order_relaxed) ^
@@ -224,8 +224,7 @@ static inline void span_push(struct shmi_thread *t, struct heap_run *r,
 	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
 	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
 	span_step(r, state);
-	if (SHMI_ASAN)
-		shmi_poison(p, heap_size[shmi_span_class(t->hp, r)]);
+	shmi_poison(p, heap_size[k->kind]);
 	/* FULL, or no block is in use; not CURRENT. */
 	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
 		shmi_span_emptied(t, p);
@@ -257,7 +256,7 @@ static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 		slowly(p);
 		return;
 	}
-	span_push(t, blocks - 1, known->key, p, state);
+	span_push(t, known, p, state);
 }
 
 #endif

@@ -74,6 +74,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
 	    n > ever / size)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
+	set(r->ever, ever);
 	span_step(r, (uint64_t)ever << SPAN_EVER_SHIFT | (state & SPAN_LIST) |
 			     (ever / size - n) * SPAN_USED_ONE);
 	shmi_span_collect(hp, r);

@@ -14,6 +14,7 @@ struct heap_known {
 	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
 	uint64_t key;			      /* span.h */
 	uint32_t magic; /* heap_class.h; 0: there is no span */
+	uint32_t kind;	/* class */
 };
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */
 
