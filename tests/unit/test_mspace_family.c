@@ -176,7 +176,8 @@ static void destroy_leaves_nothing(void **state)
 		assert_int_equal(probe_fds(), fds);
 		if (!i)
 			maps = probe_maps();
-		assert_in_range(probe_maps(), 0, maps);
+		if (!UNDER_SANITIZER) /* which has maps of its own */
+			assert_in_range(probe_maps(), 0, maps);
 	}
 	assert_null_errno(create(0, 8), EINVAL);
 	assert_null_errno(create(SIZE_MAX, 0), ENOMEM);
