@@ -28,8 +28,14 @@ static struct {
 	int err;
 } without = { .nr = -1 };
 
+static void (*before_look)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
+
+void kernel_before_look(void (*hook)(void))
+{
+	before_look = hook;
+}
 
 void kernel_fail(unsigned long n, int err)
 {
@@ -186,6 +192,12 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
+	if (what == F_OFD_GETLK && before_look) {
+		void (*hook)(void) = before_look;
+
+		before_look = NULL;
+		hook();
+	}
 	if (!((what == F_OFD_SETLK || what == F_SETLK) &&
 	      l->l_type == F_UNLCK) &&
 	    fails())

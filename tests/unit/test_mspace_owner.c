@@ -13,6 +13,7 @@
 
 #include <shmem.h>
 
+#include "kernel.h"
 #include "peer.h"
 #include "span.h"
 
@@ -171,6 +172,64 @@ static void no_two_threads_have_one_number(void **state)
 	}
 }
 
+/* ----- a large block, when the one who held it dies ----- */
+
+#define LARGE (120 * KIB)
+
+static struct peer holder;
+static char *given;
+
+static int hold_and_give(struct peer *self, void *arg)
+{
+	uint64_t word;
+	char *block = NULL;
+	int i;
+
+	PEER_CHECK(!arg);
+	for (i = 0; i < 2; i++) { /* the second time it is held */
+		block = tmc_mspace_malloc(heap, LARGE);
+		PEER_CHECK(block);
+		tmc_mspace_free(block);
+	}
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &word));
+	given = tmc_mspace_malloc(heap, LARGE);
+	PEER_CHECK(given == block);
+	memset(given, 7, LARGE);
+	PEER_CHECK(!peer_put(self, (uintptr_t)given));
+	peer_get(self, &word); /* until it is killed */
+	return 1;
+}
+
+/* The sweep has read whose the run is, and asks whether that one is alive. */
+static void it_gives_and_dies(void)
+{
+	uint64_t word = 0;
+
+	if (!peer_put(&holder, 0))
+		peer_get(&holder, &word);
+	given = (char *)(uintptr_t)word;
+	peer_kill(&holder);
+}
+
+static void what_was_given_out_before_a_death_stays(void **state)
+{
+	uint64_t word;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(peer_fork(&holder, hold_and_give, NULL), 0);
+	assert_int_equal(peer_get(&holder, &word), 0);
+	kernel_before_look(it_gives_and_dies);
+	assert_true(tmc_mspace_trim(heap, 0) >= 0);
+	assert_non_null(given);
+	assert_true(tmc_mspace_usable_size(given) >= LARGE);
+	for (i = 0; i < LARGE; i++)
+		assert_int_equal(given[i], 7);
+	tmc_mspace_free(given);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(), 0);
+}
+
 /* ----- a thread's end ----- */
 
 static void *take_and_vanish(void *arg)
@@ -271,6 +330,7 @@ int main(void)
 		TEST(a_process_is_itself_when_the_count_begins_anew),
 		TEST(what_an_earlier_life_left_is_nobodys),
 		TEST(no_two_threads_have_one_number),
+		TEST(what_was_given_out_before_a_death_stays),
 		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
 		TEST(what_a_thread_has_that_vanishes_stays_while_its_process_lives),
 	};
