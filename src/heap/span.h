@@ -26,6 +26,7 @@ struct shmi_thread {
 	uintptr_t lo;	/* memory in which a block of this heap may be, */
 	uint64_t len;	/* there for sure: no fault */
 	uint64_t owner; /* our mark in the spans that are ours */
+	unsigned long arena_id; /* hp's */
 	struct shmi_heap *hp;
 	struct heap_known *map; /* for the view */
 	/* Our spans: a ring for each class, in one table. */
