@@ -142,7 +142,8 @@ static int each_mount(uint64_t pagesize, int (*each)(int dirfd, void *arg),
 
 struct left_over {
 	int dirfd;
-	const char *path;
+	bool (*owned)(uint64_t ino, void *arg);
+	void *arg;
 	char suffix[32];
 };
 
@@ -151,10 +152,11 @@ static int remove_left_over(const char *name, void *arg)
 	const struct left_over *l = arg;
 	size_t len = strlen(name), tail = strlen(l->suffix);
 	struct shmi_stat st;
+	uint64_t ino;
 	int fd;
 
 	if (len <= tail || strcmp(name + len - tail, l->suffix) ||
-	    strncmp(name, "libshmem-", 9))
+	    sscanf(name, "libshmem-%16" SCNx64 "-", &ino) != 1)
 		return 0;
 	fd = shmi_os_openat(l->dirfd, name, true);
 	if (fd < 0)
@@ -163,7 +165,7 @@ static int remove_left_over(const char *name, void *arg)
 	 * finds the name gone; and then look whether there is an arena. */
 	if (!shmi_os_fstat(fd, &st) && st.len == 0 &&
 	    !shmi_os_range(fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false) &&
-	    shmi_os_stat(l->path, false, &st) == -ENOENT)
+	    !l->owned(ino, l->arg))
 		shmi_os_unlink(l->dirfd, name);
 	shmi_os_close(fd);
 	return 0;
@@ -251,9 +253,10 @@ static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 }
 
 int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
-			uint64_t key, const char *path)
+			uint64_t key, bool (*owned)(uint64_t ino, void *arg),
+			void *arg)
 {
-	struct left_over l = { -1, path, "" };
+	struct left_over l = { -1, owned, arg, "" };
 	int err, tries = 0;
 
 	k->key = key;

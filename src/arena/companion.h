@@ -6,6 +6,8 @@
 
 #include "header.h"
 
+#include <stdbool.h>
+
 /*
  * Makes the second half of @c's token out of the first, the inode number @ino
  * of the arena's file and the file system that @fd, this file, is on.
@@ -23,10 +25,12 @@ struct shmi_companion {
 /*
  * An empty file without a name on a mount of @pagesize that takes it. Also
  * removes what a create of the same place (@key) left when it died, unless
- * @path exists. 0, -ENODEV without such a mount, or -errno.
+ * @owned says that there is an arena whose file has that inode number. 0,
+ * -ENODEV without such a mount, or -errno.
  */
 int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
-			uint64_t key, const char *path);
+			uint64_t key, bool (*owned)(uint64_t ino, void *arg),
+			void *arg);
 
 /*
  * Gives it its provisional name: before the arena's file has one. @c has the
