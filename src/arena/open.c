@@ -170,8 +170,8 @@ static int share(struct attempt *t, struct shmi_arena *a)
 		shmi_users_step_down(t->o.fd);
 		return err;
 	}
-	shmi_arena_now_writable(a, t->alone);
-	t->inside = !t->alone;
+	shmi_arena_now_writable(a, t->alone && !t->guest);
+	t->inside = t->inside && (t->guest || !t->alone);
 	return 0;
 }
 
@@ -222,10 +222,22 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 		return err;
 	}
 	t->hugefd = -1;
-	shmi_arena_register(&t->o, a, t->alone);
-	t->inside = t->inside && !t->alone;
+	shmi_arena_register(&t->o, a, t->alone && !t->guest);
+	t->inside = t->inside && (t->guest || !t->alone);
 	*out = a;
 	return 0;
+}
+
+static int pass_gate(struct attempt *t)
+{
+	int err = 0;
+
+	if (!t->guest)
+		err = shmi_users_enter(t->o.fd, t->rw, &t->alone);
+	else if (t->rw)
+		err = shmi_users_enter_guest(t->o.fd, &t->alone);
+	t->inside = !err && (!t->guest || t->alone);
+	return err;
 }
 
 /*
@@ -241,10 +253,8 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 
 	if (!err)
 		err = find_companion(t, &c, st.ino);
-	if (!err && !t->guest) {
-		err = shmi_users_enter(fd, t->rw, &t->alone);
-		t->inside = !err;
-	}
+	if (!err)
+		err = pass_gate(t);
 	if (err)
 		goto undo_open;
 	a = shmi_arena_find_file(st.dev, st.ino);
@@ -259,7 +269,9 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	}
 	/* Who fails alone lets go of all at once, by the close: it must not look
 	 * to the next as if somebody had the arena open who has put it right. */
-	if (t->inside && !(err && t->alone))
+	if (t->inside && t->guest)
+		shmi_users_let_in_guest(fd);
+	else if (t->inside && !(err && t->alone))
 		shmi_users_let_in(fd, t->rw, t->alone);
 undo_open:
 	shmi_os_close(t->hugefd);

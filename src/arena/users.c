@@ -123,11 +123,30 @@ void shmi_users_step_down(int fd)
 	shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
 }
 
+/* Locks of the process, which its death ends whoever else has the description;
+ * everybody's are in their way, and other guests' GUEST too. */
+int shmi_users_enter_guest(int fd, bool *alone)
+{
+	int err = shmi_os_own_range(fd, SHMI_EXCLUSIVE, FIRST_SLOT, ALL_LEN,
+				    false);
+
+	*alone = !err;
+	return err == -EAGAIN ? 0 : err;
+}
+
+void shmi_users_let_in_guest(int fd)
+{
+	shmi_os_own_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
+}
+
 int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
 {
 	uint32_t tid = shmi_os_tid(), i;
-	int err = shmi_os_range(fd, SHMI_SHARED, GUEST, 1, true);
+	int err;
 
+	/* Who was alone has put everything right by now. */
+	shmi_os_own_range(fd, SHMI_UNLOCK, GUEST, 1, false);
+	err = shmi_os_range(fd, SHMI_SHARED, GUEST, 1, true);
 	if (err)
 		return err;
 	for (i = 0; i < LAYOUT_GUESTS; i++) {
