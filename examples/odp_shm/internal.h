@@ -23,7 +23,8 @@ enum odp_where { ODP_HUGE, ODP_LAZY, ODP_SMALL, ODP_IMPORTED };
  * What is known of a block. Written by who makes it, before others can find
  * it; it never changes then. Lives in a heap where nothing else does, as
  * readers may look at it when it has just gone: they copy it word by word, and
- * look then whether it still was one (directory.c).
+ * look then whether it still was one (directory.c). So that heap is never
+ * trimmed, which could cut off what they look at.
  */
 union odp_record {
 	struct {

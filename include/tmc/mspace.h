@@ -130,10 +130,11 @@ TMC_API size_t tmc_mspace_usable_size(const void *p);
 /**
  * tmc_mspace_trim() - give free memory back to the system, also what the heap
  *	and the calling thread hold for the next blocks
- * @pad: ignored
+ * @pad: bytes of what is held that stay
  *
- * Takes back what the dead have left, and punches out what is free. The arena
- * keeps its size.
+ * Takes back what the dead have left, and punches out what is free. Where the
+ * arena ends with a part that the heap has grown by, and all of that is free, it
+ * is cut off: who touches it then gets SIGBUS.
  *
  * Return: 1 if there was something, 0 if not, -1 with errno set, EINVAL or as
  * for tmc_shmem_grow().

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,22 @@ static inline uint64_t bench_random(void)
 }
 
 /* Where all files are. @seconds: what is not done then is left out. 0, -1. */
+/*
+ * If we may: before what else wants the processors. Without that two growers of
+ * an arena were found at anything from 0.07 to 1.5 times the time of one, on a
+ * machine with a load of 10; with it at 0.80 to 0.83. In turns (RR), or two that
+ * wait for each other in a loop on one processor would do so for good.
+ */
+static inline void bench_go_first(void)
+{
+	const struct sched_param lowest = { .sched_priority = 1 };
+
+	if (!sched_setscheduler(0, SCHED_RR, &lowest))
+		return;
+	setpriority(PRIO_PROCESS, 0, -20);
+	puts("No right to real-time priority: others' work is in the figures.");
+}
+
 static inline int bench_begin(int argc, char **argv, double seconds)
 {
 	bench_only = argc > 1 ? argv[1] : NULL;
@@ -125,8 +142,7 @@ static inline int bench_begin(int argc, char **argv, double seconds)
 		perror(argv[0]);
 		return -1;
 	}
-	/* If we may: before what else wants the processors. */
-	setpriority(PRIO_PROCESS, 0, -20);
+	bench_go_first();
 	return 0;
 }
 

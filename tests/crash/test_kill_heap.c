@@ -6,7 +6,7 @@
  * of what it has in the arena itself. One after the other is killed, what its
  * journal has is freed for it, and it is replaced. At the end all that is left
  * is what the dead had in hand between a call and their journal. SOAK makes it
- * 10,000 deaths.
+ * 10,000 deaths, KILLS=n n.
  */
 #include "test.h"
 
@@ -142,7 +142,9 @@ static void a_heap_goes_on_whoever_dies(void **state)
 {
 	tmc_shmem_t *shm =
 		tmc_shmem_create(box_path("kill-heap"), NULL, NULL, 4 * GIB);
-	int kills = getenv("SOAK") ? 100 * KILLS : KILLS, i;
+	const char *some = getenv("KILLS");
+	int kills = some ? atoi(some) : getenv("SOAK") ? 100 * KILLS : KILLS;
+	int i;
 	struct peer p[PLAYERS];
 	unsigned int player, rng = 7;
 	struct stat st;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fuzz_heap_forged.c - libFuzzer: sequences of calls on a heap in an arena that is
  * overwritten meanwhile. */
+#define FORGED
 #include "harness_heap.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);

@@ -208,6 +208,44 @@ int peer_run(peer_fn *fn, void *arg)
 	return peer_fork(&p, fn, arg) ? -1 : peer_end(&p);
 }
 
+struct said {
+	peer_fn *fn;
+	void *arg;
+	int fd[2];
+};
+
+static int say(struct peer *self, void *arg)
+{
+	struct said *s = arg;
+
+	return dup2(s->fd[1], 2) < 0 ? 1 : s->fn(self, s->arg);
+}
+
+int peer_run_said(peer_fn *fn, void *arg, char *text, size_t room)
+{
+	struct said s = { .fn = fn, .arg = arg };
+	size_t len = 0;
+	ssize_t n = 0;
+	struct peer p;
+
+	text[0] = '\0';
+	if (pipe2(s.fd, O_CLOEXEC))
+		return -1;
+	if (peer_fork(&p, say, &s))
+		n = -1;
+	close(s.fd[1]);
+	while (!n && len + 1 < room) {
+		ssize_t got = read(s.fd[0], text + len, room - 1 - len);
+
+		if (got <= 0)
+			break;
+		len += (size_t)got;
+	}
+	text[len] = '\0';
+	close(s.fd[0]);
+	return n ? -1 : peer_end(&p);
+}
+
 int peer_run_agent(const char *agent, const char *const *args)
 {
 	struct peer p;

@@ -60,6 +60,9 @@ int peer_stop(struct peer *p);
 int peer_run(peer_fn *fn, void *arg);
 int peer_run_agent(const char *agent, const char *const *args);
 
+/* peer_run(), and what the peer says on stderr, as far as @text has room. */
+int peer_run_said(peer_fn *fn, void *arg, char *text, size_t room);
+
 /* In a peer: goes on as another user, without any of root's rights. */
 int peer_become(uid_t uid);
 

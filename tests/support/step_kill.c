@@ -43,8 +43,11 @@ static int kill_at_each(const struct step_kill *k, const struct step_trace *t,
 	size_t most = soak ? k->soak_kills : k->most_kills;
 	size_t step = most && n > most ? n / most : 1, kills = 0, i;
 
-	for (i = 0; i < n && !bad; i += step, kills++)
+	for (i = 0; i < n && !bad; i += step) {
 		bad = kill_at(k, t, points[i]);
+		if (++kills % (k->renew ? k->deaths : n + 1) == 0)
+			k->renew();
+	}
 	printf("%-24s %6zu instructions, killed at %zu\n", k->name, t->n,
 	       kills);
 	return bad;

@@ -15,10 +15,12 @@ struct step_kill {
 	 * STEP_EDGE(); -1: it could not. */
 	pid_t (*victim)(const void *arg);
 	const void *arg;
-	peer_fn *check;	   /* of what is left, in a peer after each death */
-	size_t most;	   /* see step_choose(); SOAK: all there are */
-	size_t most_kills; /* of those, evenly; 0: all */
-	size_t soak_kills; /* the same with SOAK */
+	peer_fn *check;	     /* of what is left, in a peer after each death */
+	void (*renew)(void); /* NULL, or called after every so many deaths: */
+	size_t deaths;	     /* what the dead leave adds up */
+	size_t most;	     /* see step_choose(); SOAK: all there are */
+	size_t most_kills;   /* of those, evenly; 0: all */
+	size_t soak_kills;   /* the same with SOAK */
 };
 
 /* 0, or -1: says on stderr where it was. */

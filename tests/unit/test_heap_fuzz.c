@@ -2,6 +2,7 @@
 /* test_heap_fuzz.c - what the fuzzers of the heap found worth keeping. */
 #include "test.h"
 
+#define FORGED
 #include "../fuzz/harness_heap.h"
 #include "../fuzz/replay.h"
 

@@ -3,17 +3,15 @@
 #include "test.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <shmem.h>
 
 #include "peer.h"
 
 #define BLOCKS 800
-#define STEPS (UNDER_SANITIZER ? 20000 : 100000)
+#define STEPS test_steps(100000)
 
 static tmc_shmem_t *shm;
 
@@ -213,7 +211,7 @@ static void threads_share_a_heap_and_leave_nothing(void **state)
 
 /* ----- one process takes, another gives back ----- */
 
-#define HANDED 20000
+#define HANDED test_steps(20000)
 
 static int free_what_comes(struct peer *self, void *arg)
 {
@@ -221,7 +219,7 @@ static int free_what_comes(struct peer *self, void *arg)
 	size_t i;
 
 	(void)arg;
-	for (i = 0; i < HANDED; i++) {
+	for (i = 0; i < (size_t)HANDED; i++) {
 		unsigned char *p;
 
 		PEER_CHECK(!peer_get(self, &word));
@@ -238,7 +236,7 @@ static void a_block_can_be_freed_by_another_process(void **state)
 	size_t i, footprint;
 
 	assert_int_equal(peer_fork(&peer, free_what_comes, NULL), 0);
-	for (i = 0; i < HANDED; i++) {
+	for (i = 0; i < (size_t)HANDED; i++) {
 		unsigned char *p = tmc_mspace_malloc(*state, 100);
 
 		assert_non_null(p);
@@ -562,60 +560,6 @@ static void a_damaged_heap_is_euclean(void **state)
 	assert_int_equal(tmc_mspace_check(*state), 0);
 }
 
-/* ----- misuse: the peer must abort ----- */
-
-static char kept[4096];
-
-static int misuse(struct peer *self, void *arg)
-{
-	tmc_mspace heap = tmc_shmem_get_data(shm);
-	char *p = tmc_mspace_malloc(heap, 100);
-	char *q = tmc_mspace_malloc(heap, 100);
-
-	PEER_CHECK(self && p && q && !close(2));
-	switch (*(int *)arg) {
-	case 0:
-		tmc_mspace_free(p);
-		tmc_mspace_free(p);
-		break;
-	case 1:
-		tmc_mspace_free(p + 16);
-		break;
-	case 2:
-		tmc_mspace_free(kept);
-		break;
-	case 3:
-		p = tmc_mspace_malloc(heap, MIB);
-		tmc_mspace_free(p + 4096);
-		break;
-	case 5: /* the last: who takes over the span aborts, too */
-		while (q != p + tmc_mspace_usable_size(p)) {
-			p = q; /* two in a row */
-			q = tmc_mspace_malloc(heap, 100);
-		}
-		tmc_mspace_free(q);
-		memset(p, 'x', 120); /* into q's first word */
-		tmc_mspace_free(p);
-		tmc_mspace_malloc(heap, 100);
-		tmc_mspace_malloc(heap, 100);
-		break;
-	case 4:
-		p = tmc_mspace_malloc(heap, 100 * KIB);
-		tmc_mspace_free(p);
-		tmc_mspace_free(p);
-	}
-	return 0;
-}
-
-static void misuse_is_an_abort(void **state)
-{
-	int which;
-
-	(void)state;
-	for (which = 0; which < 6; which++)
-		assert_int_equal(peer_run(misuse, &which), 128 + SIGABRT);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -638,7 +582,6 @@ int main(void)
 		TEST(readers_of_an_arena_have_no_heap),
 		TEST(the_allocator_of_a_heap_is_its_arenas),
 		TEST(a_damaged_heap_is_euclean),
-		TEST(misuse_is_an_abort),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -621,10 +621,14 @@ static void make_tables(void)
  */
 static void go_first(void)
 {
+	const struct sched_param lowest = { .sched_priority = 1 };
 	FILE *f;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* an interrupt passes a session by */
 	setsid();
+	/* In turns (RR): two may have to wait for each other. */
+	if (!sched_setscheduler(0, SCHED_RR, &lowest))
+		return;
 	setpriority(PRIO_PROCESS, 0, -20);
 	f = fopen("/proc/self/autogroup", "w");
 	if (f) {

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* large.c - large blocks */
+/*
+ * A large block is a run of its own: a head, and the block behind it. While it
+ * is not yet in its user's hands, or not any more, the head names the thread
+ * that is at work; after a death there a sweep frees the run.
+ *
+ * A thread holds on to a few that were freed, so that the next one of that size
+ * takes no lock. To the table they are in use, to everybody else the thread's
+ * (owner). What it does not hold goes back to the heap, which keeps the pages
+ * or not (run.c); in the latter case the run stays, as a hole.
+ *
+ * New pages are made present outside of the lock.
+ */
+#include "large.h"
+
+#include <errno.h>
+
+#define HOLD_MOST 64u /* slices that a thread holds; of one run a quarter */
+
+#define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
+#define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
+
+static void *failed(int err)
+{
+	errno = -err;
+	return NULL;
+}
+
+/* ----- what a thread holds ----- */
+
+static void drop_held(struct shmi_thread *t, uint32_t i)
+{
+	shmi_unpoison((void *)heap_base(t->held[i].run),
+		      t->held[i].nslices * HEAP_SLICE);
+	t->held_slices -= t->held[i].nslices;
+	t->held[i] = t->held[--t->nheld];
+}
+
+static void give_held(struct shmi_thread *t, uint32_t i)
+{
+	struct heap_run *r = t->held[i].run;
+
+	drop_held(t, i);
+	shmi_run_give(t->hp, r, false, true);
+}
+
+/* One that a block of @count slices fills, but for an eighth. */
+static struct heap_run *take_held(struct shmi_thread *t, uint32_t count)
+{
+	struct heap_run *r;
+	uint32_t i;
+
+	for (i = 0; i < t->nheld; i++)
+		if (t->held[i].nslices >= count &&
+		    t->held[i].nslices - count <= count / 8) {
+			r = t->held[i].run;
+			drop_held(t, i);
+			return r;
+		}
+	return NULL;
+}
+
+/* Whether it is ours to hold now. */
+static bool hold(struct shmi_thread *t, struct heap_run *r)
+{
+	uint32_t n = get(r->ready);
+
+	/* It is in shared memory. */
+	if (!n || n > HOLD_MOST / 4 ||
+	    heap_base(r) + n * HEAP_SLICE > t->lo + t->len)
+		return false;
+	while (t->nheld == SPAN_HELD || t->held_slices + n > HOLD_MOST)
+		give_held(t, 0); /* the oldest, or so */
+	t->held[t->nheld].run = r;
+	t->held[t->nheld++].nslices = n;
+	t->held_slices += n;
+	/* All but the head, which others look at. */
+	shmi_poison(r + 1, heap_base(r) + n * HEAP_SLICE - (uintptr_t)(r + 1));
+	return true;
+}
+
+bool shmi_large_let_go(struct shmi_thread *t)
+{
+	bool any = t->nheld;
+
+	while (t->nheld)
+		give_held(t, t->nheld - 1);
+	return any;
+}
+
+/* ----- from the heap ----- */
+
+/* Bytes from the start of a run's slice to the block, with room for any head. */
+static uint64_t front(uint64_t align)
+{
+	uint64_t head = (HEAP_COLOURS - 1) * HEAP_COLOUR + HEAP_RUN_LEN;
+
+	if (align >= HEAP_SLICE)
+		return HEAP_SLICE;
+	return (head + align - 1) & ~(align - 1);
+}
+
+static uint32_t slices_of(uint64_t align, uint64_t n)
+{
+	return (uint32_t)((front(align) + n + HEAP_SLICE - 1) / HEAP_SLICE);
+}
+
+/* Under the lock. */
+static int find_run(struct shmi_heap *hp, uint32_t n, uint64_t align,
+		    struct heap_at *at)
+{
+	uint64_t room = n + (align > HEAP_SLICE ? align / HEAP_SLICE : 0);
+	int err = shmi_run_find(hp, n, align, at);
+
+	if (err != -ENOMEM)
+		return err;
+	shmi_span_sweep(hp, NULL, 0);
+	err = shmi_run_find(hp, n, align, at);
+	if (err == -ENOMEM)
+		err = shmi_heap_more(hp, room);
+	return err ? err : shmi_run_find(hp, n, align, at);
+}
+
+/* A run, and what of it is yet to be made present. */
+struct part {
+	struct heap_run *r;
+	uint64_t from, to; /* offsets in the run */
+	bool zero;
+};
+
+/* Under the lock. New pages are made present as far as the block goes; the end
+ * of a kept run to the last, so that it is whole from then on. */
+static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
+		    uint32_t count, struct part *out)
+{
+	struct shmi_heap *hp = t->hp;
+	struct heap_run *r;
+	struct heap_at at;
+	uint32_t word;
+	bool part;
+	int err = find_run(hp, count, align, &at);
+
+	if (err)
+		return err;
+	word = shmi_run_word(hp, at);
+	r = out->r = heap_head(heap_slice(hp, at));
+	out->zero = !(word & HEAP_DIRTY);
+	out->from = out->to = count * HEAP_SLICE; /* nothing */
+	if (!(word & HEAP_KEPT)) {
+		out->from = 0;
+		/* Whole for AddressSanitizer: what can be held is poisoned. */
+		out->to = SHMI_ASAN ? count * HEAP_SLICE : front(align) + n;
+		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
+	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
+		out->from -= HEAP_SLICE;
+	}
+	if (err)
+		return err;
+	r->heap = (uintptr_t)hp->h;
+	r->kind = HEAP_LARGE;
+	r->len = n;
+	r->block = heap_slice(hp, at) + front(align);
+	set(r->owner, t->owner); /* not yet the user's */
+	set(r->mark, heap_mark(hp, r));
+	part = out->to < count * HEAP_SLICE;
+	set(r->ready, part ? 0 : count);
+	shmi_run_take(hp, at, count, part);
+	return 0;
+}
+
+static void *from_heap(struct shmi_thread *t, uint64_t n, uint64_t align,
+		       bool *zero)
+{
+	struct part got;
+	int err;
+
+	err = shmi_heap_lock(t->hp);
+	if (err)
+		return failed(err);
+	err = take_run(t, n, align, slices_of(align, n), &got);
+	shmi_heap_unlock(t->hp);
+	shmi_thread_refresh(t);
+	if (err)
+		return failed(err);
+	if (got.from < got.to)
+		err = shmi_heap_fill(t->hp, heap_base(got.r) + got.from,
+				     got.to - got.from);
+	if (err) {
+		shmi_run_give(t->hp, got.r, false, false);
+		return failed(err);
+	}
+	*zero = got.zero;
+	set(got.r->owner, 0); /* the user's */
+	return (void *)(uintptr_t)got.r->block;
+}
+
+/* ----- malloc and free ----- */
+
+void *shmi_large_malloc(struct shmi_thread *t, uint64_t n, uint64_t align,
+			bool *zero)
+{
+	struct heap_run *r;
+	void *p;
+
+	if (n > HEAP_COUNT * HEAP_SLICE / 2)
+		return failed(-ENOMEM);
+	r = align <= 16 ? take_held(t, slices_of(align, n)) : NULL;
+	if (!r) {
+		p = from_heap(t, n, align, zero);
+		if (!p && errno == ENOMEM && shmi_large_let_go(t))
+			p = from_heap(t, n, align, zero);
+		return p;
+	}
+	*zero = false;
+	r->len = n;
+	r->block = heap_base(r) + front(align);
+	set(r->owner, 0); /* the user's */
+	return (void *)(uintptr_t)r->block;
+}
+
+void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
+		      const void *p)
+{
+	if (r->kind != HEAP_LARGE || r->block != (uintptr_t)p)
+		shmi_heap_die("no block", p, t->h);
+	if (get(r->owner))
+		shmi_heap_die("block freed twice", p, t->h);
+}
+
+void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
+{
+	set(r->owner, t->owner); /* the user's no more; if we die, a sweep's */
+	if (!hold(t, r))
+		shmi_run_give(t->hp, r, false, true);
+}
+
+int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, size_t n)
+{
+	uint64_t off = r->block - heap_base(r), old = r->len;
+	uint32_t count;
+	int err;
+
+	if (n > HEAP_COUNT * HEAP_SLICE / 2)
+		return -ENOMEM;
+	count = (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
+	err = shmi_heap_lock(t->hp);
+	if (err)
+		return err;
+	set(r->ready, 0); /* not to be held any more */
+	err = shmi_run_resize(t->hp, r, count);
+	shmi_heap_unlock(t->hp);
+	if (!err && n > old)
+		err = shmi_heap_fill(t->hp, r->block + old, n - old);
+	/* Dying before this: the block is as it was, in a run that is longer
+	 * than it needs. */
+	if (!err)
+		r->len = n;
+	return err;
+}

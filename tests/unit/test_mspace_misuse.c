@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_mspace_misuse.c - what a heap says when it is misused, word by word: the
+ * heap, what is wrong and where, in one line; and then it aborts.
+ */
+#include "test.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <shmem.h>
+
+#include "peer.h"
+#include "poison.h"
+
+static tmc_shmem_t *shm;
+static tmc_mspace heap;
+static char *others; /* a block of the parent's, in use */
+static char *page;   /* of the arena, and of no heap */
+static void **where; /* in the heap: what the message must name */
+
+static int make_heap(void **state)
+{
+	(void)state;
+	shm = tmc_shmem_create(box_path("misuse"), NULL, NULL, GIB);
+	heap = tmc_mspace_create_special(MIB, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	others = tmc_mspace_malloc(heap, 500);
+	page = tmc_shmem_grow(shm, 256 * KIB);
+	where = tmc_mspace_malloc(heap, sizeof(*where));
+	return !others || !page || !where;
+}
+
+static int drop_heap(void **state)
+{
+	(void)state;
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(box_path("misuse"));
+}
+
+/* What the message is to name: known before the call that ends us. */
+static void *names(void *at)
+{
+	*where = at;
+	return at;
+}
+
+static char *take(size_t n)
+{
+	return tmc_mspace_malloc(heap, n);
+}
+
+/* Free blocks are poisoned where AddressSanitizer is. */
+SHMI_MAY_TOUCH
+static void overwrite(char *p, size_t n)
+{
+	volatile char *at = p;
+
+	while (n--)
+		*at++ = 'x';
+}
+
+static void twice(void)
+{
+	char *p = take(100);
+
+	tmc_mspace_free(p);
+	tmc_mspace_free(names(p));
+}
+
+static void twice_not_the_last_one(void)
+{
+	char *p = take(100), *q = take(100);
+
+	tmc_mspace_free(p);
+	tmc_mspace_free(q);
+	tmc_mspace_free(names(p));
+}
+
+static void twice_of_another_process(void)
+{
+	tmc_mspace_free(others);
+	tmc_mspace_free(names(others));
+}
+
+static void twice_large(void)
+{
+	char *p = take(100 * KIB);
+
+	tmc_mspace_free(p);
+	p = take(100 * KIB); /* is held when it is freed */
+	tmc_mspace_free(p);
+	tmc_mspace_free(names(p));
+}
+
+static void twice_in_realloc(void)
+{
+	char *p = take(100);
+
+	tmc_mspace_free(p);
+	(void)!tmc_mspace_realloc(heap, names(p), 5000);
+}
+
+static void inside(void)
+{
+	tmc_mspace_free(names(take(100) + 16));
+}
+
+static void inside_unaligned(void)
+{
+	tmc_mspace_free(names(take(100) + 1));
+}
+
+static void inside_large(void)
+{
+	tmc_mspace_free(names(take(MIB) + 4096));
+}
+
+static void inside_large_further_on(void)
+{
+	tmc_mspace_free(names(take(MIB) + 512 * KIB));
+}
+
+static void inside_and_its_size(void)
+{
+	tmc_mspace_usable_size(names(take(100) + 16));
+}
+
+static void inside_and_realloc(void)
+{
+	(void)!tmc_mspace_realloc(heap, names(take(100) + 16), 200);
+}
+
+/* Where blocks could be, and none has been. */
+static void hole(void)
+{
+	tmc_mspace_free(names((char *)heap + 15 * 64 * KIB + 4096));
+}
+
+/* Where one was; too large to be held. */
+static void hole_that_was_a_block(void)
+{
+	char *p = take(1500 * KIB), *q = take(1500 * KIB);
+
+	tmc_mspace_free(p);
+	names(q);
+	tmc_mspace_free(q);
+	tmc_mspace_free(q);
+}
+
+static void no_heaps(void)
+{
+	tmc_mspace_free(names(page + 100 * KIB));
+}
+
+static void of_the_c_library(void)
+{
+	static char *p;
+
+	p = malloc(100);
+	tmc_mspace_free(names(p));
+}
+
+static void of_nobody(void)
+{
+	tmc_mspace_free(names((void *)4096));
+}
+
+/* Into the next one, which is free. */
+static void beyond_the_end(void)
+{
+	char *p = take(100), *q = take(100);
+
+	while (q != p + tmc_mspace_usable_size(p)) {
+		p = q; /* two in a row */
+		q = take(100);
+	}
+	tmc_mspace_free(q);
+	overwrite(p, 120);
+	names(q);
+	(void)!take(100);
+	(void)!take(100);
+}
+
+#define ONE_OF(f, what)                                                        \
+	{                                                                      \
+#f, f, "libshmem: heap %p: " what " at %p\n", 1                \
+	}
+#define OF_NONE(f, what)                                                       \
+	{                                                                      \
+#f, f, "libshmem: heap %p: " what " at %p\n", 0                \
+	}
+
+static const struct misuse {
+	const char *name;
+	void (*call)(void);
+	const char *format;
+	int ours; /* the heap is known */
+} misuses[] = {
+	ONE_OF(twice, "block freed twice"),
+	ONE_OF(twice_not_the_last_one, "block freed twice"),
+	ONE_OF(twice_of_another_process, "block freed twice"),
+	ONE_OF(twice_large, "block freed twice"),
+	ONE_OF(inside, "no block"),
+	ONE_OF(inside_unaligned, "no block"),
+	ONE_OF(inside_large, "no block"),
+	ONE_OF(inside_and_its_size, "no block"),
+	ONE_OF(inside_and_realloc, "no block"),
+	OF_NONE(inside_large_further_on,
+		"no block of a heap that is open here"),
+	OF_NONE(hole, "no block of a heap that is open here"),
+	ONE_OF(hole_that_was_a_block, "no block"),
+	OF_NONE(no_heaps, "no block of a heap that is open here"),
+	OF_NONE(of_the_c_library, "no block of a heap that is open here"),
+	OF_NONE(of_nobody, "no block of a heap that is open here"),
+	/* The last, since who takes over that span aborts, too. */
+	ONE_OF(beyond_the_end, "free block overwritten"),
+};
+
+static int do_it(struct peer *self, void *arg)
+{
+	PEER_CHECK(self);
+	((const struct misuse *)arg)->call();
+	return 0;
+}
+
+static void misuse_is_told_in_one_line_and_an_abort(void **state)
+{
+	char text[1000], expected[200];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(misuses) / sizeof(misuses[0]); i++) {
+		const struct misuse *m = &misuses[i];
+		int rc = peer_run_said(do_it, (void *)(uintptr_t)m, text,
+				       sizeof(text));
+
+		snprintf(expected, sizeof(expected), m->format,
+			 m->ours ? heap : NULL, *where);
+		if (rc != 128 + SIGABRT || strcmp(text, expected))
+			fail_msg("%s: %d, %s", m->name, rc, text);
+	}
+}
+
+/* A block that was freed says nothing when it is changed in size in place. */
+static void realloc_of_a_freed_block_is_told_at_the_latest_when_it_moves(
+	void **state)
+{
+	char text[1000], expected[200];
+	const struct misuse m = { "realloc", twice_in_realloc, "", 1 };
+
+	(void)state;
+	if (SHMI_ASAN) {
+		print_message("AddressSanitizer tells it first\n");
+		skip();
+	}
+	assert_int_equal(
+		peer_run_said(do_it, (void *)(uintptr_t)&m, text, sizeof(text)),
+		128 + SIGABRT);
+	snprintf(expected, sizeof(expected),
+		 "libshmem: heap %p: block freed twice at %p\n", heap, *where);
+	assert_string_equal(text, expected);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(misuse_is_told_in_one_line_and_an_abort),
+		TEST(realloc_of_a_freed_block_is_told_at_the_latest_when_it_moves),
+	};
+
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}
