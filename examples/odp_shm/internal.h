@@ -87,6 +87,9 @@ struct odp_instance {
 
 /* ----- directory.c; handles here are numbers, 0: none ----- */
 
+/* Word by word, where others may write or read the same. */
+void odpi_copy(union odp_record *to, const union odp_record *from);
+
 /* Makes @r, a record in its heap and filled, findable. 0: no room. */
 uint64_t odpi_publish(struct odp_instance *in, union odp_record *r);
 
