@@ -377,10 +377,11 @@ static int remove_just(const char *path, const struct shmi_stat *st)
 		     random) >= (int)sizeof(aside) ||
 	    shmi_os_rename(-1, path, aside))
 		return shmi_os_unlink_path(path);
-	if (!same_file(aside, st))
+	err = same_file(aside, st);
+	if (!err)
 		return shmi_os_unlink_path(aside);
 	shmi_os_move(aside, path);
-	return -ENOENT;
+	return err;
 }
 
 /* Through a descriptor of its own, so that a file which is put in the place of
