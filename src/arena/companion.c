@@ -3,10 +3,13 @@
 /*
  * hugetlbfs has neither write(2) nor attributes, so a companion is told by
  * its name and inode alone. The name is made of the inode number of the
- * arena's file and a random token from the header, the companion's own inode
+ * arena's file and the token from the header, the companion's own inode
  * number is recorded in the header, and the file must be a regular one on a
- * hugetlbfs mount of the right page size: no forged header leads anywhere
- * else, least of all unlink.
+ * hugetlbfs mount of the right page size. Half of the token is random, the
+ * other half is made of that, the inode number and the file system of the
+ * arena's file: a copy on another file system may have the same inode number,
+ * and who forges a header there finds none that has the name of somebody
+ * else's companion. So no header leads anywhere else, least of all unlink.
  *
  *	libshmem-INODE-TOKEN		of an arena that is whole
  *	libshmem-INODE-TOKEN.KEY	while it is being created
@@ -40,6 +43,35 @@ static void final_name(char name[96], const struct layout_const *c,
 {
 	snprintf(name, 96, "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
 		 ino, c->token[0], c->token[1]);
+}
+
+/* splitmix64's: each bit of @x changes half of those that come out. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+int shmi_companion_bind(struct layout_const *c, int fd, uint64_t ino)
+{
+	uint64_t fsid;
+	int err = shmi_os_fsid(fd, &fsid);
+
+	if (!err)
+		c->token[1] = mix(mix(c->token[0] ^ fsid) + ino);
+	return err;
+}
+
+/* 0, or -ENOENT: a companion of this header is another file's. */
+static int check_bound(const struct layout_const *c, int fd, uint64_t ino)
+{
+	struct layout_const right = *c;
+	int err = shmi_companion_bind(&right, fd, ino);
+
+	if (!err && right.token[1] != c->token[1])
+		err = -ENOENT;
+	return err;
 }
 
 /* ----- mounts ----- */
@@ -346,11 +378,14 @@ static int find_here(int dirfd, void *arg)
 	return 1;
 }
 
-int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw)
+int shmi_companion_open(const struct layout_const *c, int fd, uint64_t ino,
+			bool rw)
 {
 	struct finding f = { c, ino, rw, false, -1, -ENOENT, "" };
-	int rc;
+	int rc = check_bound(c, fd, ino);
 
+	if (rc)
+		return rc;
 	final_name(f.name, c, ino);
 	rc = each_mount(c->pagesize, find_here, &f);
 	if (rc == 1)
@@ -358,11 +393,13 @@ int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw)
 	return rc < 0 ? rc : f.err;
 }
 
-int shmi_companion_unlink(const struct layout_const *c, uint64_t ino)
+int shmi_companion_unlink(const struct layout_const *c, int fd, uint64_t ino)
 {
 	struct finding f = { c, ino, false, true, -1, 0, "" };
-	int rc;
+	int rc = check_bound(c, fd, ino);
 
+	if (rc)
+		return rc;
 	final_name(f.name, c, ino);
 	rc = each_mount(c->pagesize, find_here, &f);
 	return rc < 0 ? rc : f.err;

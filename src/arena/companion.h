@@ -6,6 +6,12 @@
 
 #include "header.h"
 
+/*
+ * Makes the second half of @c's token out of the first, the inode number @ino
+ * of the arena's file and the file system that @fd, this file, is on.
+ */
+int shmi_companion_bind(struct layout_const *c, int fd, uint64_t ino);
+
 /* One that is being made; dirfd and fd are -1 where there is none. */
 struct shmi_companion {
 	int dirfd, fd;
@@ -34,13 +40,15 @@ void shmi_companion_settle(struct shmi_companion *k,
 /* Removes it again, whatever it has. Closes k->fd too. */
 void shmi_companion_undo(struct shmi_companion *k);
 
-/* The fd of the companion of the arena whose file has inode @ino. -ENOENT. */
-int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw);
+/* The fd of the companion of the arena whose file is @fd, with inode @ino.
+ * -ENOENT. */
+int shmi_companion_open(const struct layout_const *c, int fd, uint64_t ino,
+			bool rw);
 
 /* 0 if @fd is provably that companion, else -EINVAL. */
 int shmi_companion_check(int fd, const struct layout_const *c);
 
 /* Removes its name; 0 also where there is none. */
-int shmi_companion_unlink(const struct layout_const *c, uint64_t ino);
+int shmi_companion_unlink(const struct layout_const *c, int fd, uint64_t ino);
 
 #endif

@@ -213,7 +213,9 @@ static int make_companion(struct making *m)
 	int err;
 
 	if (m->plan->path) {
-		err = place_key(m, &key);
+		/* A template is no place: others make theirs there at once. */
+		err = m->plan->temp ? shmi_os_random(&key, sizeof(key))
+				    : place_key(m, &key);
 		if (!err)
 			err = shmi_companion_make(&m->k, m->plan->pagesize, key,
 						  m->plan->path);
@@ -274,6 +276,8 @@ static int make_arena(struct making *m)
 	a->c.pagesize = plan->pagesize;
 	a->c.flags = plan->flags;
 	err = shmi_os_random(a->c.token, sizeof(a->c.token));
+	if (!err && plan->huge)
+		err = shmi_companion_bind(&a->c, a->fd, m->ino);
 	/* Its length first: it is what asks for the limits. */
 	if (!err)
 		err = shmi_os_extend(

@@ -200,7 +200,7 @@ static int find_companion(struct attempt *t, const struct layout_const *c,
 		return t->hugefd < 0 ? 0 : -EINVAL;
 	if (t->hugefd >= 0)
 		return shmi_companion_check(t->hugefd, c);
-	t->hugefd = shmi_companion_open(c, ino, t->rw);
+	t->hugefd = shmi_companion_open(c, t->o.fd, ino, t->rw);
 	return t->hugefd < 0 ? t->hugefd : 0;
 }
 
@@ -399,8 +399,11 @@ static int unlink_both(int fd, const char *path, bool idle)
 		err = shmi_users_lock_idle(fd);
 	if (err)
 		return err;
-	if (shmi_header_huge(&c)) {
-		err = shmi_companion_unlink(&c, st.ino);
+	/* With another name left the arena stays, and may be opened by that. */
+	if (shmi_header_huge(&c) && st.nlink == 1) {
+		err = shmi_os_may_unlink(path);
+		if (!err)
+			err = shmi_companion_unlink(&c, fd, st.ino);
 		if (err && err != -ENOENT)
 			return err;
 	}
