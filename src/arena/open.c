@@ -13,8 +13,10 @@
  *	mmap		the arena's bytes, at their address
  *	mmap		the header
  *	madvise		no core dump of it
- *	pread		the words that change, and
- *	fstat		the file's length: if they fit, nothing is to be repaired
+ *	fstat		the file's length, and that its name has not been removed
+ *			by who found it idle
+ *	pread		the words that change: if both fit, nothing is to be
+ *			repaired
  *	fcntl		all but our slot let go: others may come in
  *
  * With others in there, from the first fcntl on:
@@ -27,7 +29,8 @@
  *	pread		the lock word: not the slot of an owner that died
  *	fcntl		out of the gate
  *
- * Nothing is repaired then. Close: munmap, munmap, close. Huge pages add the
+ * Nothing is repaired then. A reader has neither slot nor repair, and that fstat
+ * in any case. Close: munmap, munmap, close. Huge pages add the
  * search for the companion: the mount table, and open, fstatfs, fstat and
  * fstatfs of what is found.
  *
@@ -389,10 +392,11 @@ static int remove_just(const char *path, const struct shmi_stat *st)
 		     random) >= (int)sizeof(aside) ||
 	    shmi_os_rename(-1, path, aside))
 		return shmi_os_unlink_path(path);
-	if (!same_file(aside, st))
+	err = same_file(aside, st);
+	if (!err)
 		return shmi_os_unlink_path(aside);
 	shmi_os_move(aside, path);
-	return -ENOENT;
+	return err;
 }
 
 /* Through a descriptor of its own, so that a file which is put in the place of
