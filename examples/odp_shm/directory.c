@@ -77,15 +77,15 @@ static uint64_t handle_of(uint64_t nr, uint64_t word)
 }
 
 /* The slot of a handle, and what it says if that block is still there. */
-static _Atomic uint64_t *slot_of(struct odp_directory *d, uint64_t handle,
+static _Atomic uint64_t *slot_of(struct odp_instance *in, uint64_t handle,
 				 uint64_t *word)
 {
 	uint64_t nr = (handle & (((uint64_t)1 << 40) - 1)) - 1;
 	_Atomic uint64_t *slot;
 
-	if (nr >= d->nlines * SLOTS)
+	if (nr >= in->nlines * SLOTS)
 		return NULL;
-	slot = slot_at(d, nr);
+	slot = slot_at(in->dir, nr);
 	/* acquire: with the release that published the record */
 	*word = atomic_load_explicit(slot, memory_order_acquire);
 	return *word & AT_MASK && handle_of(nr, *word) == handle ? slot : NULL;
@@ -127,7 +127,7 @@ bool odpi_read(struct odp_instance *in, uint64_t handle, union odp_record *out,
 	       const union odp_record **at)
 {
 	uint64_t word;
-	_Atomic uint64_t *slot = slot_of(in->dir, handle, &word);
+	_Atomic uint64_t *slot = slot_of(in, handle, &word);
 
 	if (!slot || !copy(in, slot, word, out))
 		return false;
@@ -177,13 +177,13 @@ static unsigned int take_slot(struct odp_line *l, uint64_t value,
 uint64_t odpi_publish(struct odp_instance *in, union odp_record *r)
 {
 	struct odp_directory *d = in->dir;
-	uint64_t h = hash_of(r, r->name), home = h & (d->nlines - 1);
+	uint64_t h = hash_of(r, r->name), home = h & (in->nlines - 1);
 	uint64_t at = (uint64_t)((char *)r - (char *)d) / ODP_RECORD_ALIGN;
 	uint64_t value = at | (h >> 56) << TAG_SHIFT, i, line, word;
 	unsigned int s;
 
-	for (i = 0; i < d->nlines; i++) {
-		line = (home + i) & (d->nlines - 1);
+	for (i = 0; i < in->nlines; i++) {
+		line = (home + i) & (in->nlines - 1);
 		if (i)
 			raise_reach(&d->line[home], i);
 		s = take_slot(&d->line[line], value, &word);
@@ -196,7 +196,7 @@ uint64_t odpi_publish(struct odp_instance *in, union odp_record *r)
 union odp_record *odpi_withdraw(struct odp_instance *in, uint64_t handle)
 {
 	uint64_t word, empty;
-	_Atomic uint64_t *slot = slot_of(in->dir, handle, &word);
+	_Atomic uint64_t *slot = slot_of(in, handle, &word);
 	union odp_record *r = slot ? record_of(in, word) : NULL;
 
 	if (!r)
@@ -226,13 +226,13 @@ uint64_t odpi_find(struct odp_instance *in, const char *name, uint32_t flags,
 		   union odp_record *out)
 {
 	struct odp_directory *d = in->dir;
-	uint64_t h = hash_of(NULL, name), home = h & (d->nlines - 1), i, reach;
+	uint64_t h = hash_of(NULL, name), home = h & (in->nlines - 1), i, reach;
 
 	/* relaxed: who knows of the block knows of the reach */
 	reach = atomic_load_explicit(&d->line[home].reach,
 				     memory_order_relaxed);
-	for (i = 0; i <= reach && i < d->nlines; i++) {
-		uint64_t line = (home + i) & (d->nlines - 1), s;
+	for (i = 0; i <= reach && i < in->nlines; i++) {
+		uint64_t line = (home + i) & (in->nlines - 1), s;
 
 		for (s = 0; s < SLOTS; s++) {
 			_Atomic uint64_t *slot = &d->line[line].slot[s];
@@ -252,7 +252,7 @@ uint64_t odpi_find(struct odp_instance *in, const char *name, uint32_t flags,
 
 uint64_t odpi_next(struct odp_instance *in, uint64_t *at, union odp_record *out)
 {
-	while (*at < in->dir->nlines * SLOTS) {
+	while (*at < in->nlines * SLOTS) {
 		uint64_t nr = (*at)++;
 		_Atomic uint64_t *slot = slot_at(in->dir, nr);
 		/* acquire: as in odpi_find() */

@@ -83,7 +83,7 @@ static const char *const ending[ODP_FURTHER] = {
 /* The end of a further arena's name, from what the table has. */
 static void rest_of(enum odp_where kind, uint64_t name, char rest[REST_LEN])
 {
-	strcpy(rest, ending[kind]);
+	snprintf(rest, REST_LEN, "%s", ending[kind]);
 	memcpy(rest + 4, &name, 6);
 }
 
@@ -94,6 +94,7 @@ static odp_instance_t id_of(const char *name, bool *further)
 	char again[NAME_LEN + 1];
 	const char *rest = name + strnlen(name, NAME_LEN);
 
+	*further = false;
 	if (strncmp(name, "odp-", 4))
 		return 0;
 	id = strtoull(name + 4, NULL, 16);
@@ -365,22 +366,26 @@ static void leave(struct odp_instance *in)
 	errno = err;
 }
 
-/* What is in front of the arena, if it is that. */
-static struct odp_directory *directory_in(tmc_shmem_t *shm)
+/* What is in front of the arena, if it is that, into @in. 0 or -1. */
+static int find_directory(struct odp_instance *in)
 {
-	struct odp_directory *d = tmc_shmem_get_data(shm);
-	size_t size = tmc_shmem_current_size(shm);
+	struct odp_directory *d = tmc_shmem_get_data(in->shm);
+	size_t size = tmc_shmem_current_size(in->shm);
 
 	errno = ENOENT; /* not yet complete, or never */
 	if (!d)
-		return NULL;
+		return -1;
 	errno = EINVAL;
-	if ((void *)d != tmc_shmem_address(shm) || size < sizeof(*d) ||
-	    d->magic != ODP_MAGIC || !d->nlines ||
-	    d->nlines & (d->nlines - 1) ||
-	    d->nlines > (size - sizeof(*d)) / sizeof(d->line[0]))
-		return NULL;
-	return d;
+	if ((void *)d != tmc_shmem_address(in->shm) || size < sizeof(*d) ||
+	    d->magic != ODP_MAGIC)
+		return -1;
+	in->dir = d;
+	in->nlines = d->nlines; /* and what is there is not read again */
+	return in->nlines && !(in->nlines & (in->nlines - 1)) &&
+			       in->nlines <=
+				       (size - sizeof(*d)) / sizeof(d->line[0])
+		       ? 0
+		       : -1;
 }
 
 static int enter(struct odp_instance *in, odp_instance_t id)
@@ -393,9 +398,7 @@ static int enter(struct odp_instance *in, odp_instance_t id)
 	in->lock = lock_file(path, LOCK_SH);
 	if (in->lock >= 0)
 		in->shm = tmc_shmem_open(path);
-	if (in->shm)
-		in->dir = directory_in(in->shm);
-	if (in->dir)
+	if (in->shm && !find_directory(in))
 		return 0;
 	leave(in);
 	return -1;
@@ -462,6 +465,7 @@ static int lay_out(struct odp_instance *in, const struct odp_directory *like)
 		return -1;
 	d->magic = ODP_MAGIC;
 	in->dir = d;
+	in->nlines = nlines;
 	return tmc_shmem_set_data(in->shm, d);
 }
 

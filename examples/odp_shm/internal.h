@@ -74,6 +74,7 @@ struct odp_instance {
 	odp_instance_t id;
 	tmc_shmem_t *shm;
 	struct odp_directory *dir;
+	uint64_t nlines;    /* of it, checked */
 	uint64_t huge_size; /* of such a page; 0: there are none. Kept, as to
 			     * ask is to read files */
 	_Atomic(tmc_shmem_t *) further[ODP_FURTHER]; /* NULL: not open here */

@@ -400,7 +400,7 @@ static void print_block(uint64_t nr, const union odp_record *r)
 	else
 		snprintf(by, sizeof(by), "process %llu",
 			 (unsigned long long)r->creator);
-	printf("%-31s %#18llx %#14llx %12llu %9llu %4lluK %-9s %s\n",
+	printf("%-31.31s %#18llx %#14llx %12llu %9llu %4lluK %-9s %s\n",
 	       *r->name ? r->name : "-", (unsigned long long)nr,
 	       (unsigned long long)r->addr, (unsigned long long)r->size,
 	       (unsigned long long)r->align,

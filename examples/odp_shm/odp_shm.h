@@ -147,7 +147,8 @@ typedef struct odp_shm_setup_t {
 	uint32_t mode;	     /* who may join, see chmod(2); 0: 0600 */
 	uint64_t lazy_size;  /* Blocks of small pages from this size on get
 			      * their memory when it is touched, which raises
-			      * SIGBUS where there is none. 0: none do */
+			      * SIGBUS where there is none; reserve touches a
+			      * page of each. 0: none do */
 } odp_shm_setup_t;
 
 /*

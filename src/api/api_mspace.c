@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#define SHARED_MOST ((size_t)64 << 30) /* or twice the capacity */
 #define FLAGS (TMC_MSPACE_LOCKED | TMC_MSPACE_NOGROW | TMC_MSPACE_SPINLOCK)
 
 /*
@@ -64,6 +65,37 @@ static tmc_mspace create(void *base, size_t capacity, unsigned int flags,
 	return shmi_api_result(err) ? NULL : h;
 }
 
+/*
+ * Memory that a forked child is to share: an arena of its own, without a name.
+ * So the heap outlives any death in the family, as in any other arena.
+ */
+static tmc_mspace create_shared(size_t capacity, unsigned int flags,
+				const tmc_alloc_t *alloc)
+{
+	size_t most = capacity > SHARED_MOST / 2 ? capacity : SHARED_MOST / 2;
+	struct shmi_heap *hp;
+	tmc_shmem_t *shm;
+	tmc_mspace h;
+	int err;
+
+	if (flags & ~FLAGS || most > SIZE_MAX / 4) {
+		errno = flags & ~FLAGS ? EINVAL : ENOMEM;
+		return NULL;
+	}
+	shm = tmc_shmem_create_anonymous(alloc, NULL, most * 2);
+	if (!shm)
+		return NULL;
+	h = create(NULL, capacity, flags, tmc_shmem_alloc(shm));
+	if (h && !shmi_heap_get(h, &hp)) {
+		hp->backing = shm;
+		return h;
+	}
+	err = errno;
+	tmc_shmem_close(shm);
+	errno = err;
+	return NULL;
+}
+
 tmc_mspace tmc_mspace_create(size_t capacity, unsigned int flags)
 {
 	return create(NULL, capacity, flags, NULL);
@@ -72,6 +104,9 @@ tmc_mspace tmc_mspace_create(size_t capacity, unsigned int flags)
 tmc_mspace tmc_mspace_create_special(size_t capacity, unsigned int flags,
 				     const tmc_alloc_t *alloc)
 {
+	if (alloc && tmc_alloc_get_shared(alloc) && !alloc->internal_arena &&
+	    !(alloc->internal_flags & SHMI_ALLOC_CMEM))
+		return create_shared(capacity, flags, alloc);
 	return create(NULL, capacity, flags, alloc);
 }
 
@@ -108,12 +143,20 @@ tmc_mspace tmc_mspace_access_with_base(void *base)
 
 size_t tmc_mspace_destroy(tmc_mspace msp)
 {
+	struct shmi_heap *hp;
+	void *backing = NULL;
 	uint64_t freed = 0;
 	int err;
 	SHMI_API_BEGIN;
 
-	err = shmi_heap_destroy(msp, &freed);
+	err = shmi_heap_get(msp, &hp);
+	if (!err) {
+		backing = hp->backing;
+		err = shmi_heap_destroy(msp, &freed);
+	}
 	SHMI_API_END;
+	if (!err)
+		tmc_shmem_close(backing);
 	return shmi_api_result(err) ? 0 : freed;
 }
 

@@ -109,17 +109,41 @@ bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner)
 	return slot != hp->slot && !shmi_users_alive(hp->arena->fd, slot);
 }
 
-/* Under the lock. */
+/* A run of somebody who had our slot before us: nobody's. */
+static int disown(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
+		  void *arg)
+{
+	(void)n;
+	(void)arg;
+	if (!r->owner || heap_owner_slot(r->owner) != hp->slot)
+		return 0;
+	if (r->kind == HEAP_LARGE)
+		shmi_run_free(hp, r, HEAP_DIRTY);
+	else
+		r->owner = 0;
+	hp->h->orphans++;
+	return 0;
+}
+
+/*
+ * Under the lock. 0 is no life, since it stands for not having come in. When
+ * the count begins anew, after 16 million arrivals, what the slot's earlier
+ * users left and nobody has taken over must not look like ours. The count is
+ * stored after that: if we die, the slot's next user does it again.
+ */
 static void come_in(struct shmi_heap *hp)
 {
+	_Atomic uint32_t *count;
 	uint32_t life;
-	if (!hp->arena) {
-		hp->slot = 0;
-		life = 1 + (uint32_t)hp->h->life[0]++ % HEAP_THREADS;
-	} else {
-		hp->slot = hp->arena->lock.slot;
-		life = ++hp->h->life[hp->slot] & HEAP_THREADS;
+
+	hp->slot = hp->arena ? hp->arena->lock.slot : 0;
+	count = &hp->h->life[hp->slot];
+	life = (*count + 1) & HEAP_THREADS;
+	if (!life) {
+		shmi_run_each(hp, disown, NULL);
+		life = 1;
 	}
+	*count = life;
 	atomic_store_explicit(&hp->life, life, memory_order_release);
 }
 

@@ -38,6 +38,7 @@ struct shmi_heap {
 	} chunk[HEAP_CHUNKS];
 	uint64_t secret;
 	uint32_t flags;
+	void *backing; /* a handle of @arena that goes with the heap; NULL */
 	struct shmi_heap *next;
 };
 

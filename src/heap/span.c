@@ -504,12 +504,13 @@ void shmi_span_emptied(struct shmi_thread *t, void *p)
 		retire(t, r, class, e);
 }
 
+/* @key is the span's. */
 SHMI_MAY_TOUCH
-static void push_to_others(struct shmi_thread *t, struct heap_run *r,
-			   uint64_t off)
+static inline void push_to_others(struct shmi_thread *t, struct heap_run *r,
+				  uint64_t key, uint64_t off)
 {
 	_Atomic uint64_t *w = span_word(r, off);
-	uint64_t key = span_key(t->secret, r), all = get(r->others), next;
+	uint64_t all = get(r->others), next;
 
 	if (span_is_offset(get(*w) ^ key))
 		shmi_span_freed_twice(t, w);
@@ -533,5 +534,27 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 	if (get(r->owner) == t->owner)
 		span_push(t, &k, span_word(r, off), span_state(r));
 	else
-		push_to_others(t, r, off);
+		push_to_others(t, r, k.key, off);
+}
+
+/*
+ * The same for what is common: the start of a block of another's span, in the
+ * heap that the thread used last. All that is read of the span is in one line,
+ * which its owner leaves alone.
+ */
+void shmi_span_free_other(struct shmi_thread *t, void *p,
+			  void (*slowly)(void *p))
+{
+	struct heap_run *r = heap_run_of(p);
+	uint64_t key = span_key(t->secret, r); /* and the mark of a run */
+	uint64_t at = (uintptr_t)p - (uintptr_t)(r + 1);
+
+	if (!t->h || !shmi_thread_valid(t, t->h) ||
+	    (uintptr_t)r - t->lo >= t->len || r->heap != (uintptr_t)t->h ||
+	    get(r->mark) != key || get(r->owner) == t->owner ||
+	    !heap_starts_block(r->kind, (uint32_t)at) || at >= get(r->ever) ||
+	    (uintptr_t)p % HEAP_SLICE == 0)
+		slowly(p);
+	else
+		push_to_others(t, r, key, (uintptr_t)p % HEAP_SLICE);
 }

@@ -26,6 +26,7 @@ struct shmi_thread {
 	uintptr_t lo;	/* memory in which a block of this heap may be, */
 	uint64_t len;	/* there for sure: no fault */
 	uint64_t owner; /* our mark in the spans that are ours */
+	unsigned long arena_id; /* hp's */
 	struct shmi_heap *hp;
 	struct heap_known *map; /* for the view */
 	/* Our spans: a ring for each class, in one table. */
@@ -86,7 +87,10 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
 /* A span that has become @t's, which has room for it. */
 void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
 extern struct heap_run shmi_span_none;
-/* What the quick ways below leave to do. */
+/* What the quick ways below leave to do: a block of another's span, or
+ * @slowly. */
+void shmi_span_free_other(struct shmi_thread *t, void *p,
+			  void (*slowly)(void *p));
 void shmi_span_emptied(struct shmi_thread *t, void *p);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 _Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
@@ -248,12 +252,12 @@ static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 
 	/* Without a span there is no state to look at. */
 	if (__builtin_expect((uint32_t)at * known->magic >= known->magic, 0)) {
-		slowly(p);
+		shmi_span_free_other(t, p, slowly);
 		return;
 	}
 	state = span_state(blocks - 1);
 	if (__builtin_expect(at >= state >> SPAN_EVER_SHIFT, 0)) {
-		slowly(p);
+		shmi_span_free_other(t, p, slowly);
 		return;
 	}
 	span_push(t, known, p, state);

@@ -100,7 +100,13 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	if (get(r->mark) != heap_mark(hp, r))
 		shmi_heap_die("head of a run overwritten", r, hp->h);
 	if (r->kind == HEAP_LARGE) {
-		if (owner && shmi_heap_owner_dead(hp, owner))
+		/*
+		 * Its thread writes there without the lock: it may have given
+		 * the block out after our first look, and died after that.
+		 * The dead write no more.
+		 */
+		if (owner && shmi_heap_owner_dead(hp, owner) &&
+		    get(r->owner) == owner)
 			shmi_run_free(hp, r, HEAP_DIRTY);
 		return 0;
 	}

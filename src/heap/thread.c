@@ -25,7 +25,6 @@ _Thread_local struct shmi_thread *shmi_thread_last = &no_heaps;
 
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static _Atomic uint32_t threads; /* numbers given out */
 
 static const struct shmi_map_how plain = { .prot = SHMI_PROT_READ |
 						   SHMI_PROT_WRITE };
@@ -59,7 +58,8 @@ static bool still_good(struct shmi_thread *t)
 	if (t->epoch == now)
 		return true;
 	if (shmi_heap_get(t->h, &hp) || hp != t->hp ||
-	    hp->secret != t->secret || hp->slot != heap_owner_slot(t->owner) ||
+	    hp->secret != t->secret || hp->arena_id != t->arena_id ||
+	    hp->slot != heap_owner_slot(t->owner) ||
 	    hp->life != heap_owner_life(t->owner))
 		return false;
 	show(t, now);
@@ -145,10 +145,10 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	t->h = h;
 	t->hp = hp;
 	t->secret = hp->secret;
-	t->owner =
-		(uint64_t)(hp->slot + 1) << 48 | (uint64_t)hp->life << 24 |
-		(atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) &
-		 HEAP_THREADS);
+	t->arena_id = hp->arena_id;
+	shmi_view_add(&t->view, HEAP_THREADS);
+	t->owner = (uint64_t)(hp->slot + 1) << 48 | (uint64_t)hp->life << 24 |
+		   t->view.number;
 	t->spare = SPAN_NO_ENTRY;
 	for (i = 0; i < HEAP_KINDS; i++)
 		t->cur[i] = &shmi_span_none;
@@ -157,7 +157,6 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);
-	shmi_view_add(&t->view);
 	show(t, epoch);
 	*out = t;
 	return 0;

@@ -7,12 +7,14 @@
 #include "view.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 _Atomic uint64_t shmi_heap_epoch = 1;
 struct heap_known shmi_view_empty[HEAP_KNOWN];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shmi_view *views;
+_Atomic uint64_t shmi_view_numbers; /* under the lock */
 
 static _Thread_local struct shmi_view *mine;
 
@@ -26,11 +28,28 @@ static void enter(struct shmi_view *v)
 	views = v;
 }
 
-void shmi_view_add(struct shmi_view *v)
+/* Under the lock. Once all have been given out, none that another has. */
+static uint32_t next_number(uint32_t most)
+{
+	const struct shmi_view *v;
+	uint32_t n;
+
+	do {
+		bool again = shmi_view_numbers > most;
+
+		n = (uint32_t)(shmi_view_numbers++ % ((uint64_t)most + 1));
+		for (v = again ? views : NULL; v && v->number != n; v = v->next)
+			;
+	} while (v);
+	return n;
+}
+
+void shmi_view_add(struct shmi_view *v, uint32_t most)
 {
 	v->mine = mine;
 	mine = v;
 	pthread_mutex_lock(&lock);
+	v->number = next_number(most);
 	enter(v);
 	pthread_mutex_unlock(&lock);
 }

@@ -30,13 +30,15 @@ struct shmi_view {
 	_Atomic(struct heap_known *) map;
 	struct shmi_view *next, **at; /* of all threads */
 	struct shmi_view *mine;	      /* next of the same thread */
+	uint32_t number;	      /* of all views that are there, once */
 };
 extern struct heap_known shmi_view_empty[HEAP_KNOWN];
 /* Not NULL, which is what a failed create returns. */
 #define SHMI_NO_HEAP ((struct heap_hdr *)(void *)shmi_view_empty)
 
-/* By the thread whose it is. */
-void shmi_view_add(struct shmi_view *v);
+/* By the thread whose it is. Gives it a number, up to @most. */
+void shmi_view_add(struct shmi_view *v, uint32_t most);
+extern _Atomic uint64_t shmi_view_numbers; /* that were given out, ever */
 void shmi_view_drop(struct shmi_view *v);
 /* Every thread looks anew. */
 void shmi_view_void(void);

@@ -85,7 +85,7 @@ static void put(int fd, uint32_t heap, int err)
 	const struct verdict v = { heap, err };
 
 	if (write(fd, &v, sizeof(v)) != (ssize_t)sizeof(v))
-		_exit(1);
+		exit(1);
 }
 
 _Noreturn static void inside(int fd, const char *path,
@@ -95,9 +95,10 @@ _Noreturn static void inside(int fd, const char *path,
 	tmc_shmem_t *shm;
 	size_t i;
 
-	/* What the library says when it aborts is said by us. */
+	/* What the library says when it aborts is said by us. Nothing is left
+	 * in stdout's buffer that an exit would print a second time. */
 	if (!freopen("/dev/null", "w", stderr))
-		_exit(1);
+		exit(1);
 	setrlimit(RLIMIT_CORE, &none);
 	alarm(PATIENCE);
 	shm = tmc_shmem_open(path);
@@ -109,7 +110,7 @@ _Noreturn static void inside(int fd, const char *path,
 		put(fd, (uint32_t)i,
 		    heap && !tmc_mspace_check(heap) ? 0 : errno);
 	}
-	_exit(0);
+	exit(0);
 }
 
 /* errs[i]: errno of that heap's check. 0, or errno of the open; -1: it died

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <shmem.h>
 
@@ -161,13 +162,19 @@ static void start(struct peer *p, unsigned int player, int joins)
 			 0);
 }
 
-static void let_play(unsigned int player, uint64_t n)
+/* Until it has done @n turns more; fails if it has ended by itself. */
+static void let_play(const struct peer *p, unsigned int player, uint64_t n)
 {
 	uint64_t until = atomic_load(&g->turns[player]) + n;
+	siginfo_t ended = { 0 };
 
-	while (atomic_load(&g->turns[player]) < until &&
-	       !atomic_load(&g->wrong))
+	while (atomic_load(&g->turns[player]) < until) {
+		waitid(P_PID, (id_t)p[player].pid, &ended,
+		       WEXITED | WNOHANG | WNOWAIT);
+		assert_int_equal(ended.si_pid, 0);
+		assert_int_equal(atomic_load(&g->wrong), 0);
 		sched_yield();
+	}
 }
 
 static void free_all(void)
@@ -251,10 +258,10 @@ static void instances_go_on_whoever_dies(void **state)
 		start(&p[player], player, player % 2);
 	for (i = 0; i < kills; i++) {
 		player = (unsigned int)rand_r(&rng) % PLAYERS;
-		let_play(player, (uint64_t)rand_r(&rng) % 30 + 1);
+		let_play(p, player, (uint64_t)rand_r(&rng) % 30 + 1);
 		peer_kill(&p[player]);
 		start(&p[player], player, i % 2);
-		let_play((player + 1) % PLAYERS, 1);
+		let_play(p, (player + 1) % PLAYERS, 1);
 	}
 	atomic_store(&g->stop, 1);
 	for (player = 0; player < PLAYERS; player++)

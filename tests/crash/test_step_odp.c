@@ -7,7 +7,10 @@
  * a fresh process finds the blocks of the living, and the victim's whole or
  * not at all. Calls that make or end an instance, or its further arenas: each
  * victim has one of its own, which the next sweep must remove with all that it
- * has. SOAK: at each instruction, and of some more calls.
+ * has. SOAK: at 4,000 places of each, and of some more calls.
+ *
+ * And one who is stopped at any instruction of a lookup, while others free what
+ * he looks at.
  */
 #include "test.h"
 
@@ -15,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -25,6 +30,7 @@
 #include "step_kill.h"
 
 #define MOST 20 /* instructions that a call is killed at, in short */
+#define MOST_IN_SOAK 4000
 #define LIVE 40
 #define LAZY MIB
 
@@ -220,7 +226,8 @@ static void run_case(const struct odp_case *c)
 				     .arg = c,
 				     .check = c->own ? check_sweep : check_peer,
 				     .most = MOST,
-				     .most_kills = MOST };
+				     .most_kills = MOST,
+				     .soak_kills = MOST_IN_SOAK };
 
 	assert_int_equal(step_kill(&k), 0);
 }
@@ -259,10 +266,95 @@ static void no_call_leaves_halves_wherever_it_is_killed(void **state)
 	assert_int_equal(odp_shm_term_global(ours), 0);
 }
 
+/* ----- one who looks, and one who changes what he looks at ----- */
+
+/* Its exit code: 0, what it found was whole, or had gone. */
+static pid_t looker(void)
+{
+	odp_shm_info_t info;
+	odp_shm_t shm;
+	pid_t pid = fork();
+	int err;
+
+	if (pid)
+		return pid;
+	step_me();
+	STEP_EDGE();
+	shm = odp_shm_lookup("moving");
+	err = odp_shm_info(shm, &info);
+	STEP_EDGE();
+	_exit(!err && info.size != 1000);
+}
+
+/* It runs from where it stands to its end: what that says, or -1. */
+static int let_end(pid_t pid)
+{
+	int status;
+
+	if (ptrace(PTRACE_CONT, pid, NULL, NULL) ||
+	    waitpid(pid, &status, 0) < 0 || !WIFSTOPPED(status) ||
+	    ptrace(PTRACE_DETACH, pid, NULL, NULL) ||
+	    waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+/* Stopped after @n instructions, while the block goes and its record becomes
+ * that of another one. */
+static int look_in_between(const struct step_trace *t, size_t n)
+{
+	odp_shm_t shm = odp_shm_reserve("moving", 1000, 0, 0);
+	pid_t pid = looker();
+	int rc = -1;
+
+	if (shm && pid > 0 && !step_begin(pid) && step_to(pid, t, n) >= 0 &&
+	    !odp_shm_free(shm)) {
+		shm = odp_shm_reserve("another", 2000, 0, 0);
+		rc = let_end(pid);
+		odp_shm_free(shm);
+	}
+	if (rc)
+		fprintf(stderr, "stopped after %zu of %zu instructions: %d\n",
+			n, t->n, rc);
+	return rc;
+}
+
+static void what_a_lookup_finds_is_whole_whatever_others_do(void **state)
+{
+	size_t step = getenv("SOAK") ? 1 : 5, i;
+	struct step_trace t = { 0 };
+	const char *why =
+		UNDER_SANITIZER ? "too many instructions" : step_impossible();
+	odp_shm_t shm;
+	pid_t pid;
+
+	(void)state;
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+	setenv("ODP_SHM_DIR", box_path(""), 1);
+	assert_int_equal(odp_shm_init_global(&ours, &setup), 0);
+	shm = odp_shm_reserve("moving", 1000, 0, 0);
+	pid = looker();
+	assert_true(shm && pid > 0);
+	assert_int_equal(step_begin(pid) | step_record(pid, &t), 0);
+	step_past(pid);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(odp_shm_free(shm), 0);
+	/* The last one is at the edge itself. */
+	for (i = 0; i < t.n; i += step)
+		assert_int_equal(look_in_between(&t, i), 0);
+	step_forget(&t);
+	assert_int_equal(odp_shm_term_global(ours), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_call_leaves_halves_wherever_it_is_killed),
+		cmocka_unit_test(
+			what_a_lookup_finds_is_whole_whatever_others_do),
 	};
 
 	(void)argc;

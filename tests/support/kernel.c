@@ -30,6 +30,7 @@ static struct {
 	unsigned long nodes; /* 0: those that are there */
 } without = { .nr = -1 };
 
+static void (*before_look)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
 static unsigned int unlock_yields;
@@ -37,6 +38,11 @@ static unsigned int unlock_yields;
 void kernel_slow_unlock(unsigned int yields)
 {
 	unlock_yields = yields;
+}
+
+void kernel_before_look(void (*hook)(void))
+{
+	before_look = hook;
 }
 
 void kernel_fail(unsigned long n, int err)
@@ -200,6 +206,12 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
+	if (what == F_OFD_GETLK && before_look) {
+		void (*hook)(void) = before_look;
+
+		before_look = NULL;
+		hook();
+	}
 	if ((what == F_OFD_SETLK || what == F_SETLK) && l->l_type == F_UNLCK) {
 		unsigned int i;
 

@@ -15,6 +15,9 @@ int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_without_huge_memfd(void);	 /* MFD_HUGETLB: EINVAL */
 int kernel_refuse(long nr, int err);	 /* one call that has no function */
 
+/* Before the library asks the next time who has a file lock: once. */
+void kernel_before_look(void (*hook)(void));
+
 /*
  * The machine has these NUMA nodes. Memory bound to one of them is wherever the
  * real kernel puts it.

@@ -40,10 +40,9 @@ static int kill_at_each(const struct step_kill *k, const struct step_trace *t,
 {
 	int soak = getenv("SOAK") != NULL, bad = 0;
 	size_t n = step_choose(t, soak ? t->n + 1 : k->most, points);
-	size_t step = 1, kills = 0, i;
+	size_t most = soak ? k->soak_kills : k->most_kills;
+	size_t step = most && n > most ? n / most : 1, kills = 0, i;
 
-	if (!soak && k->most_kills && n > k->most_kills)
-		step = n / k->most_kills;
 	for (i = 0; i < n && !bad; i += step) {
 		bad = kill_at(k, t, points[i]);
 		if (++kills % (k->renew ? k->deaths : n + 1) == 0)

@@ -19,7 +19,8 @@ struct step_kill {
 	void (*renew)(void); /* NULL, or called after every so many deaths: */
 	size_t deaths;	     /* what the dead leave adds up */
 	size_t most;	     /* see step_choose(); SOAK: all there are */
-	size_t most_kills;   /* of those, evenly; 0: all. SOAK: all */
+	size_t most_kills;   /* of those, evenly; 0: all */
+	size_t soak_kills;   /* the same with SOAK */
 };
 
 /* 0, or -1: says on stderr where it was. */

@@ -1,68 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_odp_life.c - instances of examples/odp_shm: joined, imported from, dead
  * and swept away. */
-#include "test.h"
+#include "odp.h"
 
-#include <dirent.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
-#include "../../examples/odp_shm/odp_shm.h"
+#include "../../examples/odp_shm/internal.h"
 #include "peer.h"
 
-#define LAZY MIB
-static const odp_shm_setup_t setup = { .max_memory = GIB,
-				       .max_blocks = 64,
-				       .lazy_size = LAZY };
+#define LAZY ODP_TEST_LAZY
 
 /* An instance of the box, of this process or a peer's. */
 static odp_instance_t begin(void)
 {
 	odp_instance_t id;
 
-	return odp_shm_init_global(&id, &setup) ? 0 : id;
+	return odp_begin(&id, 64, LAZY) ? 0 : id;
 }
 
 static int in_box(void **state)
 {
 	(void)state;
+	odp_shm_term_local(); /* what a failed test may be in */
 	return setenv("ODP_SHM_DIR", box_path(""), 1);
-}
-
-/* Files in the box whose names begin so. */
-static int files(const char *start)
-{
-	DIR *dir = opendir(box_path(""));
-	struct dirent *e;
-	int n = 0;
-
-	while (dir && (e = readdir(dir)))
-		n += !strncmp(e->d_name, start, strlen(start));
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
-static int files_of(odp_instance_t id)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "odp-%016llx", (unsigned long long)id);
-	return files(name);
-}
-
-static const char *file_of(odp_instance_t id)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "odp-%016llx", (unsigned long long)id);
-	return box_path(name);
 }
 
 /* What a new instance does first. */
@@ -206,7 +170,7 @@ static void exported_blocks_can_be_imported(void **state)
 	assert_int_equal(odp_shm_term_global(ours), 0);
 	assert_int_equal(ask(&other, END, 0), 0);
 	assert_int_equal(peer_end(&other), 0);
-	assert_int_equal(files("odp-"), 0);
+	assert_int_equal(odp_files("odp-"), 0);
 }
 
 static void imports_are_checked(void **state)
@@ -284,7 +248,7 @@ static void what_the_killed_have_reserved_others_free(void **state)
 			    "hello, lazily");
 	assert_int_equal(free_all(), 0);
 	assert_int_equal(odp_shm_term_global(id), 0);
-	assert_int_equal(files("odp-"), 0);
+	assert_int_equal(odp_files("odp-"), 0);
 }
 
 static void leftovers_go_when_nobody_uses_them(void **state)
@@ -297,22 +261,22 @@ static void leftovers_go_when_nobody_uses_them(void **state)
 	start(&member);
 	start(&importer);
 	id = ask(&maker, RESERVE_ALL, 0);
-	assert_int_equal(files_of(id), 2);
+	assert_int_equal(odp_files_of(id), 2);
 	assert_int_equal(ask(&member, JOIN, id), 0);
 	assert_true(ask(&importer, IMPORT, id));
 	sweep();
-	assert_int_equal(files_of(id), 2);
+	assert_int_equal(odp_files_of(id), 2);
 	peer_kill(&maker);
 	sweep();
-	assert_int_equal(files_of(id), 2);
+	assert_int_equal(odp_files_of(id), 2);
 	assert_int_equal(ask(&member, LEAVE, 0), 0);
 	sweep();
-	assert_int_equal(files_of(id), 2); /* has been imported */
+	assert_int_equal(odp_files_of(id), 2); /* has been imported */
 	assert_int_equal(ask(&importer, END, 0), 0);
 	sweep();
-	assert_int_equal(files_of(id), 0);
+	assert_int_equal(odp_files_of(id), 0);
 	assert_int_equal(peer_end(&member) | peer_end(&importer), 0);
-	assert_int_equal(files("odp-"), 0);
+	assert_int_equal(odp_files("odp-"), 0);
 }
 
 static int wait_for_end(struct peer *self, void *arg)
@@ -347,9 +311,9 @@ static void a_child_keeps_its_parents_instance(void **state)
 	assert_int_equal(peer_fork(&parent, make_and_leave_child, &child), 0);
 	assert_int_equal(peer_get(&parent, &id), 0);
 	sweep();
-	assert_int_equal(files_of(id), 2);
+	assert_int_equal(odp_files_of(id), 2);
 	peer_end(&parent); /* and with it its child */
-	while (files_of(id))
+	while (odp_files_of(id))
 		sweep();
 }
 
@@ -359,27 +323,27 @@ static void other_files_of_such_names_stay(void **state)
 {
 	const odp_instance_t id = 0x12345;
 	tmc_shmem_t *shm;
-	FILE *f = fopen(file_of(id), "w");
+	FILE *f = fopen(odp_file_of(id), "w");
 
 	(void)state;
 	assert_non_null(f);
 	fputs("somebody's", f);
 	fclose(f);
-	assert_int_equal(mkfifo(file_of(id + 1), 0600), 0);
-	assert_int_equal(mkdir(file_of(id + 2), 0700), 0);
-	assert_int_equal(symlink(file_of(id), file_of(id + 3)), 0);
+	assert_int_equal(mkfifo(odp_file_of(id + 1), 0600), 0);
+	assert_int_equal(mkdir(odp_file_of(id + 2), 0700), 0);
+	assert_int_equal(symlink(odp_file_of(id), odp_file_of(id + 3)), 0);
 	shm = tmc_shmem_create(box_path("odp-12345"), NULL, NULL, MIB);
 	assert_non_null(shm);
 	tmc_shmem_close(shm);
 	sweep();
-	assert_int_equal(files("odp-"), 5);
+	assert_int_equal(odp_files("odp-"), 5);
 	assert_minus_errno(odp_shm_init_local(id), EINVAL);
 	assert_int_equal(odp_shm_init_local(id + 1), -1);
 	assert_int_equal(odp_shm_init_local(id + 2), -1);
 	assert_int_equal(odp_shm_init_local(id + 3), -1);
-	assert_int_equal(unlink(file_of(id)) | unlink(file_of(id + 1)) |
-				 rmdir(file_of(id + 2)) |
-				 unlink(file_of(id + 3)),
+	assert_int_equal(unlink(odp_file_of(id)) | unlink(odp_file_of(id + 1)) |
+				 rmdir(odp_file_of(id + 2)) |
+				 unlink(odp_file_of(id + 3)),
 			 0);
 	assert_int_equal(tmc_shmem_unlink(box_path("odp-12345")), 0);
 }
@@ -390,14 +354,22 @@ static void half_made_instances_cannot_be_joined_and_go(void **state)
 	const odp_instance_t id = 0xabcdef;
 	char further[ODP_SHM_NAME_LEN * 2];
 	uint64_t *word;
-	tmc_shmem_t *shm = tmc_shmem_create(file_of(id), NULL, NULL, MIB);
+	tmc_shmem_t *shm = tmc_shmem_create(odp_file_of(id), NULL, NULL, MIB);
 
 	(void)state;
 	assert_non_null(shm);
 	assert_minus_errno(odp_shm_init_local(id), ENOENT);
 	word = tmc_shmem_grow(shm, 4096);
 	assert_int_equal(tmc_shmem_set_data(shm, word), 0);
+	word[1] = 8; /* lines of a table, for which there is room */
 	assert_minus_errno(odp_shm_init_local(id), EINVAL); /* no magic */
+	word[0] = 0x3130647365706d73; /* of a complete one */
+	word[1] = 64;
+	assert_minus_errno(odp_shm_init_local(id), EINVAL); /* no room */
+	word[1] = 7;
+	assert_minus_errno(odp_shm_init_local(id), EINVAL); /* no power of 2 */
+	word[1] = 0;
+	assert_minus_errno(odp_shm_init_local(id), EINVAL);
 	assert_int_equal(tmc_shmem_set_data(shm, word + 512), 0);
 	assert_minus_errno(odp_shm_init_local(id), EINVAL); /* beyond */
 	tmc_shmem_close(shm);
@@ -406,9 +378,53 @@ static void half_made_instances_cannot_be_joined_and_go(void **state)
 	shm = tmc_shmem_create(box_path(further), NULL, NULL, MIB);
 	assert_non_null(shm);
 	tmc_shmem_close(shm);
-	assert_int_equal(files("odp-"), 2);
+	assert_int_equal(odp_files("odp-"), 2);
 	sweep();
-	assert_int_equal(files("odp-"), 0);
+	assert_int_equal(odp_files("odp-"), 0);
+}
+
+/* Slots and records with anything in them. */
+static int look_at_damage(struct peer *self, void *arg)
+{
+	struct odp_directory *d = odpi_self()->dir;
+	unsigned int rng = (unsigned int)(uintptr_t)arg;
+	uint64_t i, k, word;
+	odp_shm_info_t info;
+
+	(void)self;
+	for (i = 0; i < d->nlines; i++)
+		for (k = 0; k < 8; k++) {
+			word = (uint64_t)rand_r(&rng) << 33 ^
+			       (uint64_t)rand_r(&rng);
+			(&d->line[i].reach)[k] = word >> rand_r(&rng) % 48;
+		}
+	d->nlines = UINT64_MAX;
+	PEER_CHECK(freopen("/dev/null", "w", stdout));
+	odp_shm_print_all();
+	for (i = 0; i < 100000; i++) {
+		odp_shm_t shm = (odp_shm_t)((i % 200 + 1) |
+					    (uint64_t)rand_r(&rng) % 64 << 40);
+		char name[2] = { (char)(i % 255 + 1) };
+
+		odp_shm_addr(shm);
+		odp_shm_info(shm, &info);
+		odp_shm_lookup(name);
+	}
+	return 0;
+}
+
+static void a_damaged_table_makes_calls_fail(void **state)
+{
+	uintptr_t i;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		odp_instance_t id = begin();
+
+		assert_int_equal(reserve_all(), 0);
+		assert_int_equal(peer_run(look_at_damage, (void *)i), 0);
+		assert_int_equal(odp_shm_term_global(id), 0);
+	}
 }
 
 static int reserve_lazy(struct peer *self, void *arg)
@@ -446,9 +462,9 @@ static void a_further_arena_is_made_once_by_many(void **state)
 			assert_int_equal(peer_put(&p[i], 0), 0);
 		for (i = 0; i < 8; i++)
 			assert_int_equal(peer_end(&p[i]), 0);
-		assert_int_equal(files_of(id), 2);
+		assert_int_equal(odp_files_of(id), 2);
 		assert_int_equal(odp_shm_term_global(id), 0);
-		assert_int_equal(files_of(id), 0);
+		assert_int_equal(odp_files_of(id), 0);
 	}
 }
 
@@ -479,11 +495,11 @@ static void others_may_join_if_the_mode_lets_them(void **state)
 	odp_instance_t id = begin();
 
 	(void)state;
-	assert_int_equal(stat(file_of(id), &st), 0);
+	assert_int_equal(stat(odp_file_of(id), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(odp_shm_term_global(id), 0);
 	assert_int_equal(odp_shm_init_global(&id, &open), 0);
-	assert_int_equal(stat(file_of(id), &st), 0);
+	assert_int_equal(stat(odp_file_of(id), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0660);
 	assert_int_equal(odp_shm_term_global(id), 0);
 }
@@ -501,6 +517,7 @@ int main(void)
 		in_the_box(a_child_keeps_its_parents_instance),
 		in_the_box(other_files_of_such_names_stay),
 		in_the_box(half_made_instances_cannot_be_joined_and_go),
+		in_the_box(a_damaged_table_makes_calls_fail),
 		in_the_box(a_further_arena_is_made_once_by_many),
 		in_the_box(the_last_one_ends_an_instance),
 		in_the_box(others_may_join_if_the_mode_lets_them),

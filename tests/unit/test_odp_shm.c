@@ -1,50 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_odp_shm.c - OpenDataPlane's shared memory calls of examples/odp_shm. */
-#include "test.h"
+#include "odp.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <tmc/alloc.h>
 
-#include "../../examples/odp_shm/odp_shm.h"
 #include "peer.h"
 
-#define MOST GIB /* that an instance can grow to */
-
-static odp_instance_t instance;
-
-static int begin_with(uint32_t max_blocks, uint64_t lazy_size)
-{
-	odp_shm_setup_t setup = { .max_memory = MOST,
-				  .max_blocks = max_blocks,
-				  .lazy_size = lazy_size };
-
-	setenv("ODP_SHM_DIR", box_path(""), 1);
-	return odp_shm_init_global(&instance, &setup);
-}
-
-static int begin(void **state)
-{
-	(void)state;
-	return begin_with(0, 0);
-}
-
-static int end(void **state)
-{
-	(void)state;
-	return odp_shm_term_global(instance);
-}
-
-#define assert_invalid(call, err)                                              \
-	do {                                                                   \
-		errno = 0;                                                     \
-		assert_true((call) == ODP_SHM_INVALID);                        \
-		assert_int_equal(errno, err);                                  \
-	} while (0)
+#define MOST GIB /* that an instance of the tests can grow to */
 
 /* ----- blocks ----- */
 
@@ -253,184 +218,6 @@ static void nothing_works_outside_of_an_instance(void **state)
 	assert_minus_errno(odp_shm_init_global(&id, NULL), ENOENT);
 }
 
-/* ----- many ----- */
-
-#define MANY 20000
-
-static void thousands_of_blocks(void **state)
-{
-	static odp_shm_t shm[MANY];
-	char name[ODP_SHM_NAME_LEN];
-	int i, round;
-
-	(void)state;
-	for (round = 0; round < 2; round++) {
-		for (i = 0; i < MANY; i++) {
-			snprintf(name, sizeof(name), "block %d", i);
-			shm[i] = odp_shm_reserve(name, 16, 0, ODP_SHM_NO_HP);
-			assert_true(shm[i] != ODP_SHM_INVALID);
-			*(int *)odp_shm_addr(shm[i]) = i;
-		}
-		for (i = 0; i < MANY; i += 2)
-			assert_int_equal(odp_shm_free(shm[i]), 0);
-		for (i = 0; i < MANY; i++) {
-			odp_shm_t found;
-
-			snprintf(name, sizeof(name), "block %d", i);
-			found = odp_shm_lookup(name);
-			assert_true(found == (i % 2 ? shm[i] : NULL));
-			assert_true(!found || *(int *)odp_shm_addr(found) == i);
-		}
-		for (i = 1; i < MANY; i += 2)
-			assert_int_equal(odp_shm_free(shm[i]), 0);
-	}
-}
-
-/* Eight lines of seven slots, for 32 blocks. */
-static void a_full_table_is_an_error(void **state)
-{
-	odp_shm_t shm[100];
-	int n, i;
-
-	(void)state;
-	assert_int_equal(begin_with(32, 0), 0);
-	for (n = 0; n < 100; n++) {
-		shm[n] = odp_shm_reserve("same", 16, 0, 0);
-		if (!shm[n])
-			break;
-	}
-	assert_int_equal(errno, ENOSPC);
-	assert_int_equal(n, 56);
-	assert_invalid(odp_shm_lookup("other"), ENOENT);
-	for (i = 0; i < 10000; i++)
-		assert_invalid(odp_shm_reserve("x", 65536, 0, 0), ENOSPC);
-	assert_int_equal(odp_shm_free(shm[40]), 0);
-	shm[40] = odp_shm_reserve("other", 16, 0, 0);
-	assert_true(shm[40] && odp_shm_lookup("other") == shm[40]);
-	for (i = 0; i < n; i++)
-		assert_int_equal(odp_shm_free(shm[i]), 0);
-	assert_invalid(odp_shm_lookup("same"), ENOENT);
-	assert_int_equal(odp_shm_term_global(instance), 0);
-}
-
-#define PLAYERS 6
-#define EACH 400
-
-static void name_of(int player, int i, char name[ODP_SHM_NAME_LEN])
-{
-	snprintf(name, ODP_SHM_NAME_LEN, "%d of %d", i, player);
-}
-
-/* Reserves its own, and frees those of the next one, who may not have them
- * yet; every other one has joined the instance and is no child of it. */
-static int swap_blocks(struct peer *self, void *arg)
-{
-	int me = (int)(intptr_t)arg, i;
-	char name[ODP_SHM_NAME_LEN];
-	odp_shm_t shm;
-
-	(void)self;
-	if (me % 2) {
-		PEER_CHECK(odp_shm_term_local() == 0);
-		PEER_CHECK(odp_shm_init_local(instance) == 0);
-	}
-	for (i = 0; i < EACH; i++) {
-		name_of(me, i, name);
-		shm = odp_shm_reserve(name, (uint64_t)(i + 1) * 64, 0, 0);
-		PEER_CHECK(shm != ODP_SHM_INVALID);
-		memset(odp_shm_addr(shm), me, (size_t)(i + 1) * 64);
-	}
-	for (i = 0; i < EACH; i++) {
-		odp_shm_info_t info;
-		int theirs = (me + 1) % PLAYERS;
-
-		name_of(theirs, i, name);
-		while (!(shm = odp_shm_lookup(name)))
-			;
-		PEER_CHECK(odp_shm_info(shm, &info) == 0);
-		PEER_CHECK(!strcmp(info.name, name));
-		PEER_CHECK(info.size == (uint64_t)(i + 1) * 64);
-		PEER_CHECK(odp_shm_free(shm) == 0);
-	}
-	return 0;
-}
-
-static void many_processes_reserve_in_one_and_free_in_another(void **state)
-{
-	struct peer p[PLAYERS];
-	char name[ODP_SHM_NAME_LEN];
-	int i, k;
-
-	(void)state;
-	for (i = 0; i < PLAYERS; i++)
-		assert_int_equal(
-			peer_fork(&p[i], swap_blocks, (void *)(intptr_t)i), 0);
-	for (i = 0; i < PLAYERS; i++)
-		assert_int_equal(peer_end(&p[i]), 0);
-	for (i = 0; i < PLAYERS; i++)
-		for (k = 0; k < EACH; k++) {
-			name_of(i, k, name);
-			assert_invalid(odp_shm_lookup(name), ENOENT);
-		}
-}
-
-static _Atomic int *go_on;
-
-static int churn_names(struct peer *self, void *arg)
-{
-	unsigned int rng = (unsigned int)(intptr_t)arg;
-	char name[ODP_SHM_NAME_LEN];
-	odp_shm_t shm;
-
-	(void)self;
-	while (*go_on) {
-		int i = rand_r(&rng) % 16;
-
-		snprintf(name, sizeof(name), "churn %d", i);
-		shm = odp_shm_lookup(name);
-		if (shm)
-			odp_shm_free(shm); /* another one may be faster */
-		else
-			odp_shm_reserve(name, 100 + (uint64_t)i, 0, 0);
-	}
-	return 0;
-}
-
-/* What is found has that name, or has gone; never anything else. */
-static void lookups_see_whole_blocks_while_others_change_them(void **state)
-{
-	odp_shm_t flag = odp_shm_reserve("flag", sizeof(*go_on), 0, 0), shm;
-	struct peer p[3];
-	char name[ODP_SHM_NAME_LEN];
-	int i, found = 0, gone = 0;
-
-	(void)state;
-	go_on = odp_shm_addr(flag);
-	*go_on = 1;
-	for (i = 0; i < 3; i++)
-		assert_int_equal(peer_fork(&p[i], churn_names,
-					   (void *)(intptr_t)(i + 1)),
-				 0);
-	for (i = 0; found + gone < 20000; i = (i + 1) % 16) {
-		odp_shm_info_t info;
-
-		snprintf(name, sizeof(name), "churn %d", i);
-		shm = odp_shm_lookup(name);
-		if (!shm)
-			continue;
-		if (odp_shm_info(shm, &info)) {
-			gone++;
-			continue;
-		}
-		found++;
-		assert_int_equal(info.size, 100 + i);
-	}
-	*go_on = 0;
-	for (i = 0; i < 3; i++)
-		assert_int_equal(peer_end(&p[i]), 0);
-	assert_int_equal(odp_shm_free(flag), 0);
-}
-
 /* ----- memory ----- */
 
 static void a_full_file_system_is_an_error(void **state)
@@ -503,10 +290,31 @@ static uint64_t page_size_of(odp_shm_t shm)
 	return info.page_size;
 }
 
+/* By one of another instance, who then becomes one of this. */
+static int import_and_free(struct peer *self, void *arg)
+{
+	odp_instance_t id = *(odp_instance_t *)arg, other;
+	odp_shm_info_t info;
+	odp_shm_t shm;
+
+	(void)self;
+	PEER_CHECK(!odp_shm_term_local());
+	PEER_CHECK(!odp_shm_init_global(&other, NULL));
+	shm = odp_shm_import("hp", id, "theirs");
+	PEER_CHECK(shm && !odp_shm_info(shm, &info));
+	PEER_CHECK(info.page_size > 4096 && *(char *)info.addr == 1);
+	PEER_CHECK(!odp_shm_term_global(other));
+	PEER_CHECK(!odp_shm_init_local(id));
+	/* Which is not open in this process yet. */
+	PEER_CHECK(!odp_shm_free(odp_shm_lookup("hp")));
+	return 0;
+}
+
 static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 {
 	size_t huge = tmc_alloc_get_huge_pagesize();
 	uint64_t small = (uint64_t)sysconf(_SC_PAGESIZE);
+	odp_instance_t instance;
 	odp_shm_t a, b, c, d, more[64];
 	int n;
 
@@ -518,8 +326,8 @@ static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 		skip();
 	}
 	assert_int_equal(box_hugetlbfs("huge", huge, ""), 0);
-	assert_int_equal(begin_with(0, 0), 0);
-	a = odp_shm_reserve("hp", 100, huge, ODP_SHM_HP);
+	assert_int_equal(odp_begin(&instance, 0, 0), 0);
+	a = odp_shm_reserve("hp", 100, huge, ODP_SHM_HP | ODP_SHM_EXPORT);
 	b = odp_shm_reserve("free to choose", huge, 0, 0);
 	c = odp_shm_reserve("no hp", huge, 0, ODP_SHM_NO_HP);
 	d = odp_shm_reserve("small", 100, 0, 0);
@@ -543,8 +351,9 @@ static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 	assert_int_equal(page_size_of(b), small);
 	while (n)
 		assert_int_equal(odp_shm_free(more[--n]), 0);
-	assert_int_equal(odp_shm_free(a) | odp_shm_free(b) | odp_shm_free(c) |
-				 odp_shm_free(d),
+	assert_int_equal(peer_run(import_and_free, &instance), 0);
+	assert_null(odp_shm_addr(a));
+	assert_int_equal(odp_shm_free(b) | odp_shm_free(c) | odp_shm_free(d),
 			 0);
 	assert_int_equal(odp_shm_term_global(instance), 0);
 	assert_int_equal(box_umount("huge"), 0);
@@ -610,30 +419,21 @@ static void print_shows_what_there_is(void **state)
 	assert_int_equal(odp_shm_free(shm) | odp_shm_free(none), 0);
 }
 
-#define with_instance(test) cmocka_unit_test_setup_teardown(test, begin, end)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		with_instance(a_block_is_as_it_was_asked_for),
-		with_instance(names_are_checked_and_need_not_be_unique),
-		with_instance(every_alignment_can_be_had),
-		with_instance(flags_and_sizes_are_checked),
-		with_instance(bad_handles_are_refused),
+		odp_test(a_block_is_as_it_was_asked_for),
+		odp_test(names_are_checked_and_need_not_be_unique),
+		odp_test(every_alignment_can_be_had),
+		odp_test(flags_and_sizes_are_checked),
+		odp_test(bad_handles_are_refused),
 		cmocka_unit_test(nothing_works_outside_of_an_instance),
-		with_instance(thousands_of_blocks),
-		cmocka_unit_test(a_full_table_is_an_error),
-		with_instance(
-			many_processes_reserve_in_one_and_free_in_another),
-		with_instance(
-			lookups_see_whole_blocks_while_others_change_them),
 		cmocka_unit_test(a_full_file_system_is_an_error),
 		cmocka_unit_test(lazy_blocks_take_no_memory_until_touched),
-		with_instance(
-			without_huge_pages_hp_fails_and_the_rest_is_small),
+		odp_test(without_huge_pages_hp_fails_and_the_rest_is_small),
 		cmocka_unit_test(
 			huge_pages_where_they_are_asked_for_or_would_serve),
-		with_instance(print_shows_what_there_is),
+		odp_test(print_shows_what_there_is),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
