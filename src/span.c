@@ -546,12 +546,12 @@ void shmi_span_free_other(struct shmi_thread *t, void *p,
 			  void (*slowly)(void *p))
 {
 	struct heap_run *r = heap_run_of(p);
-	uint64_t key = span_key(t->secret, r); /* and the mark of a run */
+	uint64_t key = span_key(t->secret, r); /* the mark of a run of h */
 	uint64_t at = (uintptr_t)p - (uintptr_t)(r + 1);
 
 	if (!t->h || !shmi_thread_valid(t, t->h) ||
-	    (uintptr_t)r - t->lo >= t->len || r->heap != (uintptr_t)t->h ||
-	    get(r->mark) != key || get(r->owner) == t->owner ||
+	    (uintptr_t)r - t->lo >= t->len || get(r->mark) != key ||
+	    get(r->owner) == t->owner ||
 	    !heap_starts_block(r->kind, (uint32_t)at) || at >= get(r->ever) ||
 	    (uintptr_t)p % HEAP_SLICE == 0)
 		slowly(p);

@@ -5,6 +5,7 @@
  */
 #include "test.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,34 @@ static void inside_and_realloc(void)
 	(void)!tmc_mspace_realloc(heap, names(take(100) + 16), 200);
 }
 
+/* The heap is the one that we used last, as it is for the common free. */
+static void inside_of_another_process(void)
+{
+	take(100);
+	tmc_mspace_free(names(others + 16));
+}
+
+static void twice_of_another_process_we_know(void)
+{
+	take(100);
+	tmc_mspace_free(names(others));
+	tmc_mspace_free(others);
+}
+
+/* In a span, behind all blocks of it that there have been. */
+static void never_a_block(void)
+{
+	char *p = take(1024);
+
+	tmc_mspace_free(names(p + 32 * 1024));
+}
+
+static void never_a_block_of_another_process(void)
+{
+	take(100);
+	tmc_mspace_free(names(others + 64 * 512));
+}
+
 /* Where blocks could be, and none has been. */
 static void hole(void)
 {
@@ -148,6 +177,36 @@ static void hole_that_was_a_block(void)
 	names(q);
 	tmc_mspace_free(q);
 	tmc_mspace_free(q);
+}
+
+static void *take_and_free(void *arg)
+{
+	char *p = take(3000);
+
+	tmc_mspace_free(p);
+	*(char **)arg = p;
+	return NULL;
+}
+
+/* Its thread gave the span back when it ended. */
+static void gone_with_its_thread(void)
+{
+	pthread_t t;
+	char *p = NULL;
+
+	take(100);
+	if (!pthread_create(&t, NULL, take_and_free, &p))
+		pthread_join(t, NULL);
+	tmc_mspace_free(names(p));
+}
+
+static void closed(void)
+{
+	char *p = take(100);
+
+	names(p);
+	tmc_shmem_close(shm);
+	tmc_mspace_free(p);
 }
 
 static void no_heaps(void)
@@ -206,12 +265,18 @@ static const struct misuse {
 	ONE_OF(inside, "no block"),
 	ONE_OF(inside_unaligned, "no block"),
 	ONE_OF(inside_large, "no block"),
+	ONE_OF(inside_of_another_process, "no block"),
+	ONE_OF(twice_of_another_process_we_know, "block freed twice"),
+	ONE_OF(never_a_block, "no block"),
+	ONE_OF(never_a_block_of_another_process, "no block"),
 	ONE_OF(inside_and_its_size, "no block"),
 	ONE_OF(inside_and_realloc, "no block"),
 	OF_NONE(inside_large_further_on,
 		"no block of a heap that is open here"),
 	OF_NONE(hole, "no block of a heap that is open here"),
 	ONE_OF(hole_that_was_a_block, "no block"),
+	ONE_OF(gone_with_its_thread, "no block"),
+	OF_NONE(closed, "no block of a heap that is open here"),
 	OF_NONE(no_heaps, "no block of a heap that is open here"),
 	OF_NONE(of_the_c_library, "no block of a heap that is open here"),
 	OF_NONE(of_nobody, "no block of a heap that is open here"),
