@@ -510,12 +510,12 @@ void shmi_span_emptied(struct shmi_thread *t, void *p)
  * from another processor's cache. gcc knows the instruction only if it is told
  * of the processor; where there is none, it is taken for a no-operation.
  */
-static inline void fetch_to_write(const void *p)
+static inline void fetch_to_write(uintptr_t at)
 {
 #if defined(__x86_64__)
-	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+	__asm__ volatile("prefetchw (%0)" : : "r"(at));
 #else
-	__builtin_prefetch(p, 1);
+	__builtin_prefetch((const void *)at, 1);
 #endif
 }
 
@@ -562,9 +562,9 @@ void shmi_span_free_other(struct shmi_thread *t, void *p,
 {
 	struct heap_run *r = heap_run_of(p);
 	uint64_t key = span_key(t->secret, r); /* the mark of a run of h */
-	uint64_t at = (uintptr_t)p - (uintptr_t)(r + 1);
+	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN;
 
-	fetch_to_write(&r->others);
+	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
 	if (!t->h || !shmi_thread_valid(t, t->h) ||
 	    (uintptr_t)r - t->lo >= t->len || get(r->mark) != key ||
 	    get(r->owner) == t->owner ||
