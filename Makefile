@@ -10,6 +10,7 @@ PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 INCDIR   = $(PREFIX)/include
 MANDIR   = $(PREFIX)/share/man
+COMPDIR  = $(PREFIX)/share/bash-completion/completions
 BUILD   ?= .build
 CFLAGS  ?= -O2 -g
 CXXFLAGS ?= $(CFLAGS)
@@ -23,7 +24,7 @@ endif
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wundef -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types $(WERROR)
-OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude -DTMC_VERSION='"$(VERSION)"'
+OUR_CPPFLAGS = -D_GNU_SOURCE -Iinclude $(LAYERS:%=-Isrc/%) -DTMC_VERSION='"$(VERSION)"'
 OUR_CFLAGS = -std=gnu11 $(WARN) -MMD -MP $(SAN_FLAGS)
 OUR_CXXFLAGS = -std=c++11 -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(WERROR) \
 	-MMD -MP $(SAN_FLAGS)
@@ -31,13 +32,19 @@ LIB_CFLAGS = -fvisibility=hidden -fPIC -ftls-model=initial-exec
 OUR_LDFLAGS = $(SAN_FLAGS)
 ALL_CFLAGS = $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS)
 
-SRCS = $(filter-out src/shmemctl.c,$(wildcard src/*.c))
+LAYERS = os arena heap api
+SRCS = $(wildcard $(LAYERS:%=src/%/*.c))
 OBJS = $(SRCS:src/%.c=$(BUILD)/src/%.o)
 A = $(BUILD)/libshmem.a
 SO = $(BUILD)/libshmem.so
+CTL = $(BUILD)/shmemctl
+CTL_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/shmemctl/*.c))
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,$(BUILD)/examples/%,\
 	$(wildcard examples/*.cpp))
+ODP = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/demo.c,\
+	$(wildcard examples/odp_shm/*.c)))
+ODP_DEMO = $(BUILD)/examples/odp_shm/demo
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,\
 	$(wildcard tests/unit/test_*.c tests/crash/test_*.c))
 SUPPORT = $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support/*.c))
@@ -45,10 +52,10 @@ AGENTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/agents/*.c))
 BENCHES = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/bench_*.c))
 MANS = $(wildcard src/man/*.[1-9])
 
-all: $(A) $(SO) $(EXAMPLES) $(EXAMPLES_CXX)
+all: $(A) $(SO) $(CTL) $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 
 help:
-	@echo 'make            libshmem.a, libshmem.so and the examples'
+	@echo 'make            libshmem.a, libshmem.so, shmemctl and the examples'
 	@echo 'make demo       producer and consumer share growing memory'
 	@echo 'make check      all tests; installs what they need, or says how'
 	@echo 'make rounds     the tests N=50 times, in two checkouts at once'
@@ -58,6 +65,7 @@ help:
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
 	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
+	@echo "make valgrind   the heap's tests under memcheck"
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
 	@echo 'make cross      clean builds for other machines'
@@ -82,10 +90,21 @@ $(SO): $(OBJS) src/libshmem.map
 		$(OBJS) -pthread
 	$(Q)ln -sf libshmem.so $(BUILD)/$(SONAME)
 
+# With the archive, so that it runs wherever it is put.
+$(CTL): $(CTL_OBJS) $(A)
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $(CTL_OBJS) $(A) -pthread
+
 $(BUILD)/examples/%: examples/%.c $(A)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -Iinclude $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) \
 		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(A) -pthread
+
+# OpenDataPlane's shared memory calls on libshmem; some tests link it, too.
+$(ODP_DEMO): $(BUILD)/examples/odp_shm/demo.o $(ODP) $(A)
+	$(call say,LD,$@)$(CC) $(OUR_LDFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+WITH_ODP = $(foreach t,$(TESTS) $(BENCHES),$(if $(findstring odp,$t),$t))
+$(WITH_ODP): $(ODP)
+$(WITH_ODP): OBJECTS = $(ODP)
 
 # Those in C++ are left out where there is no compiler for it.
 $(BUILD)/examples/%: examples/%.cpp $(A)
@@ -103,11 +122,12 @@ WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite
 WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) -Isrc -Itests/support $(ALL_CFLAGS) \
-		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(SUPPORT) $(A) \
+	$(call say,LD,$@)$(CC) -Itests/support $(ALL_CFLAGS) \
+		$(OUR_LDFLAGS) $(LDFLAGS) -o $@ $< $(OBJECTS) $(SUPPORT) $(A) \
 		$(if $(findstring /bench/,$@)$(findstring /agents/,$@),,-lcmocka) $(WRAP) \
 		-pthread -lm
-$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Isrc -Itests/support
+$(filter $(BUILD)/tests/unit/test_shmemctl%,$(TESTS)): | $(CTL)
+$(BUILD)/tests/support/%.o: ALL_CFLAGS += -Itests/support
 
 export SAN_FLAGS CC
 check: need-cmocka all $(TESTS) $(AGENTS)
@@ -118,7 +138,7 @@ check: need-cmocka all $(TESTS) $(AGENTS)
 rounds: need-cmocka all $(TESTS) $(AGENTS)
 	$(Q)BUILD=$(BUILD) tests/support/rounds.sh $(N)
 
-demo: $(EXAMPLES) $(EXAMPLES_CXX)
+demo: $(EXAMPLES) $(EXAMPLES_CXX) $(ODP_DEMO)
 	$(Q)BUILD=$(BUILD) examples/demo.sh
 
 bench: $(BENCHES)
@@ -167,6 +187,15 @@ asan tsan: need-cmocka
 		CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 		SAN_FLAGS="-fsanitize=$(SAN) -fno-sanitize-recover=all"
 
+# The heap's tests under memcheck. Its search for leaks reads whole arenas. It
+# follows a fork and no exec, and knows nothing of what another process writes.
+VALGRIND_TESTS = $(patsubst %,$(BUILD)/tests/unit/test_%,mspace mspace_memory \
+	mspace_misuse heap_exchange)
+valgrind: need-cmocka all $(VALGRIND_TESTS)
+	$(Q)command -v valgrind >/dev/null || tests/support/deps.sh valgrind
+	$(Q)VALGRIND=1 UNDER="valgrind -q --leak-check=no --error-exitcode=99" \
+		BUILD=$(BUILD) tests/support/run.sh $(VALGRIND_TESTS)
+
 # The other compiler, without and with optimisation.
 clang: need-cmocka
 	$(Q)for o in -O0 -O2; do $(MAKE) --no-print-directory check CC=clang \
@@ -203,7 +232,8 @@ fuzz:
 DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
-	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs
+	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs \
+	tmux valgrind
 DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
 	libboost-dev libpmemobj-dev
 DEPS_SHIM = python3 libpython3.11-testsuite sqlite3 redis-server
@@ -229,6 +259,9 @@ install: all
 		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' \
 		src/libshmem.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(COMPDIR)
+	$(INSTALL) -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin
+	$(INSTALL) -m 644 src/shmemctl/shmemctl.bash $(DESTDIR)$(COMPDIR)/shmemctl
 	for m in $(MANS); do s=$${m##*.}; \
 		$(INSTALL) -d $(DESTDIR)$(MANDIR)/man$$s; \
 		$(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s; done
@@ -239,12 +272,13 @@ uninstall:
 	-rmdir $(DESTDIR)$(INCDIR)/tmc
 	rm -f $(DESTDIR)$(LIBDIR)/libshmem.a $(DESTDIR)$(LIBDIR)/libshmem.so*
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
+	rm -f $(DESTDIR)$(PREFIX)/bin/shmemctl $(DESTDIR)$(COMPDIR)/shmemctl
 	for m in $(notdir $(MANS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help check rounds demo bench asan tsan clang coverage lint cross soak model fuzz deps \
+.PHONY: all help check rounds demo bench asan tsan valgrind clang coverage lint cross soak model fuzz deps \
 	deps-all deps-bench bench-heap shim need-cmocka install uninstall clean
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -90,6 +90,9 @@ if [ -x "$bin/words" ]; then
 else
 	echo "left out: words was not built, there is no C++ compiler"
 fi
+echo
+echo "== OpenDataPlane's shared memory calls: two programs, two instances"
+ODP_SHM_DIR="$dir" "$bin/odp_shm/demo"
 if [ -n "$(ls -A "$dir")" ]; then
 	echo "demo: left behind:" >&2
 	ls -lA "$dir" >&2

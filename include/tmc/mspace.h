@@ -37,8 +37,11 @@ typedef void *tmc_mspace;
  *	tmc_shmem_alloc() or a copy of it: pages from the arena's end, present
  *	or not as the arena has it
  *
- * A heap outside of an arena is for the threads of one process; in the child
- * of a fork it is a copy.
+ * With tmc_alloc_set_shared() and no arena's alloc the heap gets an arena of its
+ * own without a name, for this process and those that it forks from then on, any
+ * of which may be killed. It grows to 64 GiB, or twice the capacity. A heap in
+ * private memory is for the threads of one process; in the child of a fork it
+ * is a copy.
  *
  * Return: the heap, or NULL with errno set and nothing changed:
  *   ENOMEM  no memory, or the arena's maximum is exhausted
@@ -57,6 +60,10 @@ TMC_API tmc_mspace tmc_mspace_create_special(size_t capacity,
  *	first of them for itself
  * @capacity: its length, bytes; at least 192 KiB do in any case
  * @alloc: ignored; the heap does not grow
+ *
+ * In an arena it is for all who have the arena open. Other memory may be used
+ * by one process at a time: who shares it with others, a forked child for one,
+ * leaves the heap to a single one of them.
  *
  * Return: the heap, or NULL with errno set: ENOMEM, too little memory; EINVAL,
  * unknown flags or @base NULL.
@@ -79,7 +86,8 @@ TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
  * tmc_mspace_destroy() - end a heap
  *
  * Nobody may use it or its blocks any more. The arena's tail is cut where the
- * heap is at it; the rest of its memory goes back to the system as holes.
+ * heap is at it; the rest of its memory goes back to the system as holes. An
+ * arena of the heap's own is closed in this process only.
  *
  * Return: bytes that the heap had; 0 with errno EINVAL where it is none.
  */
@@ -130,10 +138,11 @@ TMC_API size_t tmc_mspace_usable_size(const void *p);
 /**
  * tmc_mspace_trim() - give free memory back to the system, also what the heap
  *	and the calling thread hold for the next blocks
- * @pad: ignored
+ * @pad: bytes of what is held that stay
  *
- * Takes back what the dead have left, and punches out what is free. The arena
- * keeps its size.
+ * Takes back what the dead have left, and punches out what is free. Where the
+ * arena ends with a part that the heap has grown by, and all of that is free, it
+ * is cut off: who touches it then gets SIGBUS.
  *
  * Return: 1 if there was something, 0 if not, -1 with errno set, EINVAL or as
  * for tmc_shmem_grow().

@@ -180,6 +180,25 @@ TMC_API void tmc_shmem_close(tmc_shmem_t *shm);
 TMC_API int tmc_shmem_unlink(const char *path);
 
 /**
+ * tmc_shmem_unlink_idle() - remove an arena's name if nobody has it open
+ *
+ * Whoever opens it by name at the same time either has it open, and then this
+ * fails, or finds no file any more. Needs permission to write to the arena.
+ * For the moment of the call the file may have another name in its folder,
+ * ".NAME.tmcnew-RANDOM"; who finds one that stays may call this for it.
+ *
+ * Return: 0, or -1 with errno set:
+ *   EBUSY   some process has it open, this one perhaps, or is opening it; or
+ *           has inherited a descriptor of one that had
+ *   ENOENT  no such file
+ *   EINVAL  not an arena, or NULL
+ *   EACCES, EPERM, EROFS, ELOOP, ENAMETOOLONG, ENOTDIR, EMFILE, ENFILE, ETXTBSY
+ *           as for open(2) for writing and unlink(2)
+ *   EOPNOTSUPP, ENOLCK  the file system has no file locks
+ */
+TMC_API int tmc_shmem_unlink_idle(const char *path);
+
+/**
  * tmc_shmem_grow() - append zeroed pages
  * @bytes: rounded up to the page size
  *
@@ -209,6 +228,8 @@ TMC_API void *tmc_shmem_grow(tmc_shmem_t *shm, size_t bytes);
  * Return: 0, or -1 with errno set:
  *   EINVAL  @offset and @bytes do not name the tail (somebody grew meanwhile)
  *   EACCES  the handle is read-only
+ *   ENOMEM  somebody has cut the file to less, and RLIMIT_FSIZE does not let
+ *           it be made longer again; no signal
  *   EIO, EPERM, EUCLEAN, EUSERS  as for tmc_shmem_grow()
  */
 TMC_API int tmc_shmem_shrink(tmc_shmem_t *shm, off_t offset, size_t bytes);

@@ -17,7 +17,7 @@ static inline void step_test(const struct step_case *c, enum step_way way,
 			     size_t most)
 {
 	const char *why = UNDER_SANITIZER ? TOO_MANY : step_impossible();
-	size_t pages = (size_t)STEP_WORKERS * STEP_POOL;
+	size_t pages = (size_t)STEP_WORKERS * STEP_POOL, free;
 
 	if (!why && c->huge && box_pool(STEP_HUGE_PAGE, pages) < pages)
 		why = "no huge pages of 2 MiB";
@@ -25,7 +25,10 @@ static inline void step_test(const struct step_case *c, enum step_way way,
 		print_message("%s: %s\n", c->name, why);
 		skip();
 	}
+	free = c->huge ? box_pool_free(STEP_HUGE_PAGE) : 0;
 	assert_int_equal(step_case_run(c, way, most), 0);
+	if (c->huge)
+		assert_int_equal(box_pool_free(STEP_HUGE_PAGE), free);
 }
 
 /* A test of that name. */

@@ -6,7 +6,7 @@
  * of what it has in the arena itself. One after the other is killed, what its
  * journal has is freed for it, and it is replaced. At the end all that is left
  * is what the dead had in hand between a call and their journal. SOAK makes it
- * 10,000 deaths.
+ * 10,000 deaths, KILLS=n n.
  */
 #include "test.h"
 
@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <shmem.h>
 
+#include "longest.h"
 #include "peer.h"
 
 #define KILLS 100
@@ -44,23 +44,6 @@ static struct game {
 	_Atomic(struct block *) swap[SWAPS];
 } * g;
 
-static uint64_t ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void note(uint64_t since)
-{
-	uint64_t took = ns() - since, most = atomic_load(&g->longest);
-
-	while (took > most &&
-	       !atomic_compare_exchange_weak(&g->longest, &most, took))
-		;
-}
-
 static void fill(struct block *b, uint32_t bytes, uint32_t seed)
 {
 	b->bytes = bytes;
@@ -84,10 +67,10 @@ static struct block *take(unsigned int *rng)
 	uint32_t bytes =
 		r % 50 ? 16 + r / 64 % 2000
 		       : (uint32_t)(MOST_BYTES - r / 64 % MOST_BYTES / 2);
-	uint64_t t = ns();
+	uint64_t t = longest_now();
 	struct block *b = tmc_mspace_malloc(g->heap, bytes);
 
-	note(t);
+	longest_note(&g->longest, t);
 	if (b)
 		fill(b, bytes, r);
 	return b;
@@ -95,19 +78,20 @@ static struct block *take(unsigned int *rng)
 
 static void give(struct block *b)
 {
-	uint64_t t = ns();
+	uint64_t t = longest_now();
 
 	if (!is_whole(b))
 		atomic_store(&g->wrong, 1);
 	tmc_mspace_free(b);
-	note(t);
+	longest_note(&g->longest, t);
 }
 
 /* The journal is behind the call by what the player has in hand. */
 static int play(struct peer *self, void *arg)
 {
 	unsigned int me = (unsigned int)(uintptr_t)arg;
-	unsigned int rng = (unsigned int)(uintptr_t)self ^ (unsigned int)ns();
+	unsigned int rng =
+		(unsigned int)(uintptr_t)self ^ (unsigned int)longest_now();
 
 	while (!atomic_load(&g->stop)) {
 		unsigned int i = (unsigned int)rand_r(&rng) % SLOTS;
@@ -158,7 +142,9 @@ static void a_heap_goes_on_whoever_dies(void **state)
 {
 	tmc_shmem_t *shm =
 		tmc_shmem_create(box_path("kill-heap"), NULL, NULL, 4 * GIB);
-	int kills = getenv("SOAK") ? 100 * KILLS : KILLS, i;
+	const char *some = getenv("KILLS");
+	int kills = some ? atoi(some) : getenv("SOAK") ? 100 * KILLS : KILLS;
+	int i;
 	struct peer p[PLAYERS];
 	unsigned int player, rng = 7;
 	struct stat st;

@@ -2,26 +2,27 @@
 /*
  * test_step_heap.c - a process dies at any instruction of a call of the heap.
  *
- * All victims die in one and the same arena, one after the other. After each a
- * fresh process walks the heap, finds the blocks of the living as they were,
+ * DEATHS victims die in one and the same arena, one after the other. After each
+ * a fresh process walks the heap, finds the blocks of the living as they were,
  * and takes, fills and gives back blocks of all sizes. What the dead had in
- * their hands at the end is printed.
+ * their hands at the end is printed. SOAK is for every instruction, CASE=name
+ * for one of the calls.
  */
 #include "test.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
 #include "peer.h"
 #include "step.h"
+#include "step_kill.h"
 
 #define MOST 120 /* instructions that a call is killed at, in short */
+#define DEATHS 250
 #define LIVE 64
 #define LIVE_LEN(i) ((size_t)(i)*37 % 900 + 8)
 
@@ -121,6 +122,12 @@ static void call_grow(void)
 	w.mine[0] = tmc_mspace_malloc(w.heap, 3 * MIB);
 }
 
+static void grow_and_free(void)
+{
+	warm();
+	tmc_mspace_free(tmc_mspace_malloc(w.heap, 3 * MIB));
+}
+
 static void call_trim(void)
 {
 	tmc_mspace_trim(w.heap, 0);
@@ -128,6 +135,7 @@ static void call_trim(void)
 
 static const struct heap_case cases[] = {
 	{ "trim", warm, call_trim },
+	{ "trim, a chunk less", grow_and_free, call_trim },
 	{ "malloc", warm, call_malloc },
 	{ "malloc, first", nothing, call_malloc },
 	{ "malloc, large", warm, take_large },
@@ -143,10 +151,13 @@ static const struct heap_case cases[] = {
 
 /* ----- victims and checkers ----- */
 
-static pid_t victim(const struct heap_case *c)
+static pid_t victim(const void *arg)
 {
-	pid_t pid = fork();
+	const struct heap_case *c = arg;
+	pid_t pid;
 
+	w.others = tmc_mspace_malloc(w.heap, 100);
+	pid = w.others ? fork() : -1;
 	if (pid)
 		return pid;
 	step_me();
@@ -160,15 +171,17 @@ static pid_t victim(const struct heap_case *c)
 static int check_peer(struct peer *self, void *arg)
 {
 	void *p[200];
-	size_t i, k;
+	size_t i, k, n;
 
 	PEER_CHECK(self && !arg && !tmc_mspace_check(w.heap));
+	/* Nobody else grows this arena: no chunk is lost, or there twice. */
+	tmc_mspace_statistics(w.heap, NULL, &n, NULL);
+	PEER_CHECK(n == tmc_shmem_current_size(w.shm));
 	for (i = 0; i < LIVE; i++)
 		for (k = 0; k < LIVE_LEN(i); k++)
 			PEER_CHECK(w.live[i][k] == (unsigned char)i);
 	for (i = 0; i < 200; i++) {
-		size_t n = i % 40 ? i * 31 % 3000 : 70 * KIB;
-
+		n = i % 40 ? i * 31 % 3000 : 70 * KIB;
 		p[i] = tmc_mspace_malloc(w.heap, n);
 		PEER_CHECK(p[i]);
 		memset(p[i], 0xee, n);
@@ -182,65 +195,10 @@ static int check_peer(struct peer *self, void *arg)
 	return 0;
 }
 
-static void end(pid_t pid)
+static void make_arena(void)
 {
-	int status;
+	size_t i;
 
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-}
-
-static int kill_at(const struct heap_case *c, const struct step_trace *t,
-		   size_t n)
-{
-	pid_t pid;
-	int bad;
-
-	w.others = tmc_mspace_malloc(w.heap, 100);
-	pid = victim(c);
-	bad = !w.others || pid < 0 || step_begin(pid) || step_to(pid, t, n) < 0;
-	end(pid);
-	if (!bad)
-		bad = peer_run(check_peer, NULL);
-	if (bad)
-		fprintf(stderr, "%s: killed after %zu of %zu instructions\n",
-			c->name, n, t->n);
-	return bad;
-}
-
-static void run_case(const struct heap_case *c)
-{
-	struct step_trace t = { 0 };
-	size_t *points, n, i;
-	pid_t pid;
-
-	w.others = tmc_mspace_malloc(w.heap, 100);
-	pid = victim(c);
-	assert_true(pid > 0);
-	assert_int_equal(step_begin(pid), 0);
-	assert_int_equal(step_record(pid, &t), 0);
-	end(pid);
-	points = calloc(t.n + 1, sizeof(*points));
-	assert_non_null(points);
-	n = step_choose(&t, getenv("SOAK") ? t.n + 1 : MOST, points);
-	for (i = 0; i < n; i++)
-		assert_int_equal(kill_at(c, &t, points[i]), 0);
-	printf("%-24s %6zu instructions, killed at %zu\n", c->name, t.n, n);
-	free(points);
-	step_forget(&t);
-}
-
-static void the_heap_survives_a_death_anywhere(void **state)
-{
-	const char *why =
-		UNDER_SANITIZER ? "too many instructions" : step_impossible();
-	size_t i, used;
-
-	(void)state;
-	if (why) {
-		print_message("%s\n", why);
-		skip();
-	}
 	w.shm = tmc_shmem_create(box_path("step"), NULL, NULL, 4 * GIB);
 	assert_non_null(w.shm);
 	w.heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(w.shm));
@@ -250,16 +208,63 @@ static void the_heap_survives_a_death_anywhere(void **state)
 		assert_non_null(w.live[i]);
 		memset(w.live[i], (int)i, LIVE_LEN(i));
 	}
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		run_case(&cases[i]);
-	assert_int_equal(tmc_mspace_trim(w.heap, 0), 1);
+}
+
+static size_t lost;
+
+/* Adds what is still in use to lost. */
+static void drop_arena(void)
+{
+	size_t i, used;
+
+	assert_true(tmc_mspace_trim(w.heap, 0) >= 0);
 	assert_int_equal(tmc_mspace_check(w.heap), 0);
 	for (i = 0; i < LIVE; i++)
 		tmc_mspace_free(w.live[i]);
 	tmc_mspace_statistics(w.heap, NULL, NULL, &used);
-	printf("in blocks that the dead had: %zu KiB\n", used / KIB);
+	lost += used;
 	tmc_shmem_close(w.shm);
 	assert_int_equal(tmc_shmem_unlink(box_path("step")), 0);
+}
+
+static void renew_arena(void)
+{
+	drop_arena();
+	make_arena();
+}
+
+static void run_case(const struct heap_case *c)
+{
+	const struct step_kill k = { .name = c->name,
+				     .victim = victim,
+				     .arg = c,
+				     .check = check_peer,
+				     .renew = renew_arena,
+				     .deaths = DEATHS,
+				     .most = MOST };
+
+	lost = 0;
+	make_arena();
+	assert_int_equal(step_kill(&k), 0);
+	drop_arena();
+	printf("%24s in use by the dead: %zu KiB\n", "", lost / KIB);
+}
+
+static void the_heap_survives_a_death_anywhere(void **state)
+{
+	const char *why =
+		UNDER_SANITIZER ? "too many instructions" : step_impossible();
+	const char *only = getenv("CASE");
+	size_t i;
+
+	(void)state;
+	if (why) {
+		print_message("%s\n", why);
+		skip();
+	}
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (!only || !strcmp(only, cases[i].name))
+			run_case(&cases[i]);
 }
 
 int main(int argc, char **argv)

@@ -25,6 +25,12 @@ static int create_temp(struct spot *s)
 	return !s->shm;
 }
 
+static int create_anonymous(struct spot *s)
+{
+	s->shm = tmc_shmem_create_anonymous(&s->alloc, NULL, s->maxsize);
+	return !s->shm;
+}
+
 static int open_it(struct spot *s)
 {
 	s->shm = tmc_shmem_open(s->path);
@@ -92,6 +98,15 @@ static const struct step_case temp_case = {
 	.temp = 1,
 	.prepare = nothing,
 	.call = create_temp,
+};
+
+static const struct step_case anonymous_case = {
+	.name = "create_anonymous, huge",
+	.huge = 1,
+	.creates = 1,
+	.anonymous = 1,
+	.prepare = nothing,
+	.call = create_anonymous,
 };
 
 static const struct step_case open_case = {
@@ -195,6 +210,7 @@ DIES(a_death_in_create_leaves_one_empty_companion_at_most, create, STEP_ALONE)
 DIES(a_death_in_create_does_not_stop_another_create, create, STEP_WAITED)
 DIES(a_death_in_create_by_name_leaves_no_more, named, STEP_ALONE)
 DIES(a_death_in_create_temp_leaves_one_empty_companion, temp, STEP_ALONE)
+DIES(a_death_in_create_anonymous_leaves_nothing, anonymous, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_open_at_rest, open, STEP_ALONE)
 DIES(a_death_in_open_lets_who_waits_at_the_gate_in, open, STEP_WAITED)
 DIES(nobody_is_hurt_by_a_death_in_a_repair_at_rest, repair, STEP_ALONE)
@@ -223,6 +239,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_death_in_create_by_name_leaves_no_more),
 		cmocka_unit_test(
 			a_death_in_create_temp_leaves_one_empty_companion),
+		cmocka_unit_test(a_death_in_create_anonymous_leaves_nothing),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_open_at_rest),
 		cmocka_unit_test(a_death_in_open_lets_who_waits_at_the_gate_in),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_a_repair_at_rest),

@@ -29,6 +29,12 @@ static int create_temp(struct spot *s)
 	return !s->shm;
 }
 
+static int create_anonymous(struct spot *s)
+{
+	s->shm = tmc_shmem_create_anonymous(&s->alloc, NULL, s->maxsize);
+	return !s->shm;
+}
+
 static int open_it(struct spot *s)
 {
 	s->shm = tmc_shmem_open(s->path);
@@ -65,6 +71,11 @@ static int close_it(struct spot *s)
 static int unlink_it(struct spot *s)
 {
 	return tmc_shmem_unlink(s->path);
+}
+
+static int unlink_idle(struct spot *s)
+{
+	return tmc_shmem_unlink_idle(s->path);
 }
 
 /*
@@ -116,6 +127,14 @@ static const struct step_case named_temp_case = {
 	.named = 1,
 	.prepare = nothing,
 	.call = create_temp,
+};
+
+static const struct step_case anonymous_case = {
+	.name = "create_anonymous",
+	.creates = 1,
+	.anonymous = 1,
+	.prepare = nothing,
+	.call = create_anonymous,
 };
 
 static const struct step_case open_case = {
@@ -173,6 +192,15 @@ static const struct step_case unlink_case = {
 	.call = unlink_it,
 };
 
+static const struct step_case idle_case = {
+	.name = "unlink_idle",
+	.removes = 1,
+	.idle = 1,
+	.pages = 3,
+	.prepare = nothing,
+	.call = unlink_idle,
+};
+
 static const struct step_case fork_case = {
 	.name = "fork, in the child",
 	.forks = 1,
@@ -188,6 +216,7 @@ DIES(a_death_in_create_by_name_leaves_one_name_at_most, named, STEP_ALONE)
 DIES(a_death_in_create_by_name_does_not_stop_another, named, STEP_WAITED)
 DIES(a_death_in_create_temp_leaves_an_arena_or_nothing, temp, STEP_ALONE)
 DIES(a_death_in_create_temp_leaves_one_name_at_most, named_temp, STEP_ALONE)
+DIES(a_death_in_create_anonymous_leaves_nothing, anonymous, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_open_at_rest, open, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_open, open, STEP_BESIDE)
 DIES(a_death_in_open_lets_who_waits_at_the_gate_in, open, STEP_WAITED)
@@ -203,6 +232,7 @@ DIES(nobody_is_hurt_by_a_death_in_close, close, STEP_BESIDE)
 DIES(a_death_in_close_lets_others_in, close, STEP_WAITED)
 DIES(a_death_in_unlink_can_be_finished, unlink, STEP_ALONE)
 DIES(users_go_on_after_a_death_in_unlink, unlink, STEP_BESIDE)
+DIES(a_death_in_unlink_idle_leaves_one_name_at_most, idle, STEP_ALONE)
 DIES(a_death_in_a_forked_child_hurts_nobody, fork, STEP_BESIDE)
 DIES(a_death_in_a_forked_child_lets_others_go_on, fork, STEP_WAITED)
 
@@ -220,6 +250,7 @@ int main(int argc, char **argv)
 			a_death_in_create_temp_leaves_an_arena_or_nothing),
 		cmocka_unit_test(
 			a_death_in_create_temp_leaves_one_name_at_most),
+		cmocka_unit_test(a_death_in_create_anonymous_leaves_nothing),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_open_at_rest),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_open),
 		cmocka_unit_test(a_death_in_open_lets_who_waits_at_the_gate_in),
@@ -236,6 +267,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_death_in_close_lets_others_in),
 		cmocka_unit_test(a_death_in_unlink_can_be_finished),
 		cmocka_unit_test(users_go_on_after_a_death_in_unlink),
+		cmocka_unit_test(
+			a_death_in_unlink_idle_leaves_one_name_at_most),
 		cmocka_unit_test(a_death_in_a_forked_child_hurts_nobody),
 		cmocka_unit_test(a_death_in_a_forked_child_lets_others_go_on),
 	};

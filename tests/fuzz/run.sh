@@ -25,13 +25,14 @@ for name in $names; do
 	*) wrap= ;;
 	esac
 	$cc -O1 -g -fno-omit-frame-pointer -std=gnu11 -D_GNU_SOURCE \
-		-DTMC_VERSION='"fuzz"' -Iinclude -Isrc -Itests/support \
+		-DTMC_VERSION='"fuzz"' -Iinclude -Isrc/os -Isrc/arena -Isrc/heap -Isrc/api \
+		-Itests/support \
 		-Wall -Wno-unused-function -ftls-model=initial-exec \
 		-fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all $FUZZ_CFLAGS $wrap \
 		-o "$out/fuzz_$name" "tests/fuzz/fuzz_$name.c" \
 		tests/support/box.c tests/support/guard.c \
-		$(ls src/*.c | grep -v shmemctl) -pthread || exit 1
+		$(ls src/os/*.c src/arena/*.c src/heap/*.c src/api/*.c) -pthread || exit 1
 done
 
 case $much in

@@ -42,7 +42,8 @@ so=$lib/libshmem.so.0
 
 for f in include/shmem.h include/tmc/alloc.h include/tmc/shmem.h \
 	lib64/libshmem.a lib64/libshmem.so lib64/libshmem.so.0 \
-	lib64/pkgconfig/shmem.pc; do
+	lib64/pkgconfig/shmem.pc bin/shmemctl \
+	share/bash-completion/completions/shmemctl; do
 	[ -e "$dest/opt/some/$f" ] || fail "$f is not installed"
 done
 for m in src/man/*.[1-9]; do
@@ -118,6 +119,11 @@ readelf -lW "$so" | grep -q GNU_RELRO || fail "RELRO"
 	grep -vE '\[(libc|ld-linux[^]]*|libpthread)\.' ||
 	fail "needs more than libc"
 [ "$(readlink "$lib/libshmem.so")" = libshmem.so.0 ] || fail "link"
+
+# ----- the command, which needs no library of ours
+version=$(sed -n 's/^VERSION *= *//p' Makefile)
+[ "$("$dest/opt/some/bin/shmemctl" --version)" = "shmemctl $version" ] ||
+	fail "shmemctl --version"
 
 make_it uninstall
 left=$(find "$dest" ! -type d)

@@ -50,7 +50,7 @@ static void drop_hugetlbfs(void)
 
 static int all_private(void)
 {
-	return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
 }
 
 /*

@@ -6,6 +6,7 @@ Those that were not are printed with the reason that uncovered.txt beside this
 file has for their function; a line without one is a failure, as are less than
 95 % of all.
 """
+import glob
 import json
 import os
 import subprocess
@@ -29,9 +30,8 @@ def read_reasons():
 
 def lines_of(build, source):
     """(line, function, executed), without those of headers"""
-    name = os.path.basename(source)
     out = subprocess.run(
-        ["gcov", "--json-format", "--stdout", os.path.join(build, "src", name[:-2] + ".gcda")],
+        ["gcov", "--json-format", "--stdout", os.path.join(build, source[:-2] + ".gcda")],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
     lines = {}
     for f in json.loads(out)["files"]:
@@ -47,26 +47,28 @@ def main():
     os.chdir(os.path.join(here, "..", ".."))
     reasons = read_reasons()
     missed, total, hit, bad = {}, 0, 0, 0
-    for source in sorted(os.listdir("src")):
-        data = os.path.join(build, "src", source[:-2] + ".gcda")
-        if not source.endswith(".c") or not os.path.exists(data):
+    for path in sorted(glob.glob("src/*/*.c")):
+        data = os.path.join(build, path[:-2] + ".gcda")
+        source = os.path.basename(path)
+        if not os.path.exists(data):
             continue
-        lines = lines_of(build, "src/" + source)
+        lines = lines_of(build, path)
         done = sum(executed for _, _, executed in lines)
-        print(f"{'src/' + source:22} {done:4} of {len(lines):4} lines, {100 * done / len(lines):5.1f} %")
+        print(f"{path:22} {done:4} of {len(lines):4} lines, {100 * done / len(lines):5.1f} %")
         total += len(lines)
         hit += done
         for n, function, executed in lines:
             if not executed:
-                missed.setdefault((source, function), []).append(n)
+                missed.setdefault((path, function), []).append(n)
     print("not run:")
-    for (source, function), numbers in missed.items():
+    for (path, function), numbers in missed.items():
+        source = os.path.basename(path)
         most, reason = reasons.get((source, function), [0, "-"])
         if len(numbers) > most:
             bad += 1
             reason = f"NO REASON in tests/support/uncovered.txt for more than {most} lines"
         print(f"{source} {function}(): {reason}")
-        with open("src/" + source, encoding="ascii") as f:
+        with open(path, encoding="ascii") as f:
             text = f.read().split("\n")
         for n in numbers:
             print(f"    {n}: {text[n - 1].strip()}")

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
@@ -26,10 +27,23 @@ static struct {
 	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
 	long nr;
 	int err;
+	unsigned long nodes; /* 0: those that are there */
 } without = { .nr = -1 };
 
+static void (*before_look)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
+static unsigned int unlock_yields;
+
+void kernel_slow_unlock(unsigned int yields)
+{
+	unlock_yields = yields;
+}
+
+void kernel_before_look(void (*hook)(void))
+{
+	before_look = hook;
+}
 
 void kernel_fail(unsigned long n, int err)
 {
@@ -98,6 +112,12 @@ int kernel_without_reopen(void)
 int kernel_without_huge_memfd(void)
 {
 	without.huge_memfd = true;
+	return 0;
+}
+
+int kernel_with_nodes(unsigned long nodes)
+{
+	without.nodes = nodes;
 	return 0;
 }
 
@@ -186,10 +206,20 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
-	if (!((what == F_OFD_SETLK || what == F_SETLK) &&
-	      l->l_type == F_UNLCK) &&
-	    fails())
+	if (what == F_OFD_GETLK && before_look) {
+		void (*hook)(void) = before_look;
+
+		before_look = NULL;
+		hook();
+	}
+	if ((what == F_OFD_SETLK || what == F_SETLK) && l->l_type == F_UNLCK) {
+		unsigned int i;
+
+		for (i = 0; i < unlock_yields; i++)
+			sched_yield();
+	} else if (fails()) {
 		return -1;
+	}
 	return __real_fcntl(fd, what, l);
 }
 
@@ -245,6 +275,12 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long nr, ...)
 		    EINVAL) ||
 	    (nr != SYS_futex && nr != SYS_gettid && fails()))
 		return -1;
+	if (without.nodes && nr == SYS_mbind)
+		return 0;
+	if (without.nodes && nr == SYS_get_mempolicy) {
+		*(unsigned long *)a[1] = without.nodes;
+		return 0;
+	}
 	return __real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

@@ -15,6 +15,15 @@ int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_without_huge_memfd(void);	 /* MFD_HUGETLB: EINVAL */
 int kernel_refuse(long nr, int err);	 /* one call that has no function */
 
+/* Before the library asks the next time who has a file lock: once. */
+void kernel_before_look(void (*hook)(void));
+
+/*
+ * The machine has these NUMA nodes. Memory bound to one of them is wherever the
+ * real kernel puts it.
+ */
+int kernel_with_nodes(unsigned long nodes);
+
 /*
  * The system call number @n (1 is the next) that could fail does, with @err;
  * those before and after it are as always. 0: none. What gives something back
@@ -23,5 +32,9 @@ int kernel_refuse(long nr, int err);	 /* one call that has no function */
  */
 void kernel_fail(unsigned long n, int err);
 int kernel_failed(void);
+
+/* Each unlock of a file's range comes so many sched_yield()s later, so that
+ * others have time in between. */
+void kernel_slow_unlock(unsigned int yields);
 
 #endif

@@ -13,10 +13,11 @@ need() {
 }
 need clang clang-tidy clang-format cppcheck groff nm python3
 
-ours=$(ls src/*.[ch] include/*.h include/tmc/*.h)
+ours=$(ls src/*/*.[ch] include/*.h include/tmc/*.h)
 code=$(find tests examples -name '*.[ch]' -o -name '*.[ch]pp' | sort)
-lib=$(ls src/*.c)
-flags="-std=gnu11 -D_GNU_SOURCE -Iinclude -Isrc -Itests/support"
+lib=$(ls src/*/*.c)
+flags="-std=gnu11 -D_GNU_SOURCE -Iinclude -Isrc/os -Isrc/arena -Isrc/heap -Isrc/api
+	-Itests/support"
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 	-Wmissing-prototypes -Wundef -Werror"
 
@@ -37,8 +38,7 @@ layers="poison os users lock header place companion arena size open page view he
 below=" layout "
 for l in $layers; do
 	below="$below$l "
-	for f in src/$l.[ch] src/"$l"_*.c; do
-		[ -f "$f" ] || continue
+	for f in $(ls src/*/$l.[ch] src/*/"$l"_*.c 2>/dev/null | grep -v ctl/); do
 		for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' "$f"); do
 			case $below in
 			*" $i "*) ;;
@@ -47,13 +47,13 @@ for l in $layers; do
 		done
 	done
 done
-for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' src/create.c); do
+for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' src/arena/create.c); do
 	case " layout poison os users lock header place companion arena size open " in
 	*" $i "*) ;;
-	*) say "src/create.c includes $i.h, which is above it" ;;
+	*) say "src/arena/create.c includes $i.h, which is above it" ;;
 	esac
 done
-grep -l 'sys/mman.h\|sys/syscall.h\|sys/stat.h\|<fcntl.h>\|<unistd.h>' src/*.[ch] |
+grep -l 'sys/mman.h\|sys/syscall.h\|sys/stat.h\|<fcntl.h>\|<unistd.h>' src/arena/* src/heap/* src/api/* |
 	grep -v '^src/os' | sed 's/$/: a kernel header above os/' >"$B/kernel"
 [ ! -s "$B/kernel" ] || { cat "$B/kernel"; bad=1; }
 

@@ -12,6 +12,8 @@ import sys
 MAN, INC = 'src/man/', 'include/tmc/'
 SECTIONS = ['NAME', 'SYNOPSIS', 'DESCRIPTION', 'RETURN VALUE', 'ERRORS',
             'NOTES', 'EXAMPLES', 'SEE ALSO']
+COMMAND = ['NAME', 'SYNOPSIS', 'DESCRIPTION', 'OPTIONS', 'EXIT STATUS',
+           'ENVIRONMENT', 'NOTES', 'EXAMPLES', 'SEE ALSO']
 ERRNO = r'\bE[A-Z0-9]{3,}\b'
 faults = []
 
@@ -92,8 +94,9 @@ def check_page(page):
     text = open(page).read()
     if text.startswith('.so '):
         return
-    if re.findall(r'^\.SH (.*)', text, re.M) != SECTIONS:
-        say(page, 'sections are not ' + ', '.join(SECTIONS))
+    wanted = COMMAND if page.endswith('.1') else SECTIONS
+    if re.findall(r'^\.SH (.*)', text, re.M) != wanted:
+        say(page, 'sections are not ' + ', '.join(wanted))
     for name, number in re.findall(r'\.BR (tmc_\w+|libshmem|shmem\w*) \((\d)\)',
                                    text):
         if not os.path.exists(f'{MAN}{name}.{number}'):

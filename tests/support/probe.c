@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 size_t probe_files(const char *dir)
@@ -149,4 +150,11 @@ int probe_untouched(void *start, size_t len)
 
 	munmap(start, len);
 	return same;
+}
+
+long long probe_blocks(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? -1 : (long long)st.st_blocks;
 }

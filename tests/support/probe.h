@@ -19,6 +19,9 @@ size_t probe_present(const void *start, size_t len);
 /* Bytes of the range whose pages are in memory, mapped here or not. */
 size_t probe_resident(const void *start, size_t len);
 
+/* Of 512 bytes each, that a file really has. -1: no such file. */
+long long probe_blocks(const char *path);
+
 /* 1 where every byte of the range is 0. */
 int probe_zero(const void *start, size_t len);
 

@@ -4,7 +4,8 @@
 #
 # A program is one with cmocka; a script is one test, 77 says skipped. Each
 # has 120 seconds (TEST_TIMEOUT), for the sanitizers' sake. What a failed one
-# printed is shown. The last line is `N passed, N failed, N skipped`.
+# printed is shown. Programs are run under $UNDER. The last line is `N passed,
+# N failed, N skipped`.
 
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
@@ -40,17 +41,16 @@ for t; do
 	name=$(basename "$t")
 	case $t in
 	*.sh) shell=sh ;;
-	*) shell= ;;
+	*) shell=$UNDER ;;
 	esac
 	# In our process group: an interrupt reaches the test itself.
 	timeout --foreground -k 5 "${TEST_TIMEOUT:-120}" \
 		$shell "$t" >"$out" 2>&1 </dev/null
 	rc=$?
-	if [ -n "$shell" ]; then
-		judge_script $rc "$name"
-	else
-		judge_program $rc "$name"
-	fi
+	case $t in
+	*.sh) judge_script $rc "$name" ;;
+	*) judge_program $rc "$name" ;;
+	esac
 	if [ "$f" != 0 ]; then
 		echo "---- $t (exit $rc):"
 		cat "$out"

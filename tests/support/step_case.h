@@ -37,12 +37,14 @@ enum step_way {
 
 struct step_case {
 	const char *name;
-	int huge;	 /* 2 MiB pages */
-	int lazy;	 /* not prefaulted */
-	int named;	 /* no O_TMPFILE here */
-	int temp;	 /* the path is a template */
-	int creates;	 /* nothing is there before */
-	int removes;	 /* nothing is there after */
+	int huge;      /* 2 MiB pages */
+	int lazy;      /* not prefaulted */
+	int named;     /* no O_TMPFILE here */
+	int temp;      /* the path is a template */
+	int creates;   /* nothing is there before */
+	int anonymous; /* nor after: what it creates has no name */
+	int removes;   /* nothing is there after */
+	int idle;      /* removes: by a temporary name, if nobody has it open */
 	int after_death; /* the lock's last owner died in a grow */
 	int forks;	 /* it is the child of its fork that is killed */
 	int opens;	 /* who waits opens it, too, and not only grows */

@@ -134,6 +134,7 @@ struct names {
 	size_t n;	/* in all but the copy */
 	size_t temps;	/* ".NAME.tmcnew-*" */
 	size_t keys;	/* companions that are being created: "*.KEY" */
+	char temp[300]; /* one of the temps */
 	char last[300]; /* one of the others */
 };
 
@@ -152,14 +153,17 @@ static int list(const char *dir, struct names *l)
 			continue;
 		l->n++;
 		dot = strrchr(e->d_name, '.');
-		if (*e->d_name == '.' && strstr(e->d_name, ".tmcnew-"))
+		if (*e->d_name == '.' && strstr(e->d_name, ".tmcnew-")) {
 			l->temps++;
-		else if (!strncmp(e->d_name, "libshmem-", 9) && dot &&
-			 strlen(dot + 1) == 16)
+			snprintf(l->temp, sizeof(l->temp), "%s/%s", dir,
+				 e->d_name);
+		} else if (!strncmp(e->d_name, "libshmem-", 9) && dot &&
+			   strlen(dot + 1) == 16) {
 			l->keys++;
-		else
+		} else {
 			snprintf(l->last, sizeof(l->last), "%s/%s", dir,
 				 e->d_name);
+		}
 	}
 	closedir(d);
 	return 0;
@@ -304,6 +308,33 @@ static int fresh_create(const struct step_check *k)
 	return made ? 2 : 0;
 }
 
+/* Nothing is left of an arena that had no name, and the next one is whole. */
+static int fresh_anonymous(const struct step_check *k)
+{
+	tmc_shmem_t *shm;
+
+	if (step_check_gone(k))
+		return 1;
+	shm = tmc_shmem_create_anonymous(&k->s->alloc, NULL, k->s->maxsize);
+	PEER_CHECK(shm);
+	if (step_check_open(k, shm) == 1)
+		return 1;
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* Under a name that was to be for a moment the arena is unused, too. */
+static int check_aside(const struct step_check *k)
+{
+	struct names dir;
+
+	PEER_CHECK(list(k->s->dir, &dir) == 0);
+	PEER_CHECK(dir.temps <= (k->c->idle ? 1u : 0u));
+	if (dir.temps)
+		PEER_CHECK(tmc_shmem_unlink_idle(dir.temp) == 0);
+	return 0;
+}
+
 /* Death in unlink: it is whole, or its companion is gone, or all is. */
 static int fresh_unlink(const struct step_check *k)
 {
@@ -324,7 +355,7 @@ static int fresh_unlink(const struct step_check *k)
 		PEER_CHECK(tmc_shmem_unlink(k->path) == -1);
 		PEER_CHECK(errno == ENOENT);
 	}
-	return state;
+	return check_aside(k) ? 1 : state;
 }
 
 int step_check_fresh(const struct step_check *k)
@@ -333,6 +364,8 @@ int step_check_fresh(const struct step_check *k)
 	size_t size;
 	int state;
 
+	if (k->c->anonymous)
+		return fresh_anonymous(k);
 	if (k->c->creates)
 		return fresh_create(k);
 	if (k->c->removes)

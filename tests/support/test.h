@@ -11,6 +11,7 @@
 #include <cmocka.h>
 /* clang-format on */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "box.h"
 
@@ -28,6 +29,13 @@
 #ifndef UNDER_SANITIZER
 #define UNDER_SANITIZER 0
 #endif
+
+/* How often something random is done: less where each takes long. VALGRIND is
+ * what `make valgrind` sets. */
+static inline int test_steps(int n)
+{
+	return getenv("VALGRIND") ? n / 50 : UNDER_SANITIZER ? n / 5 : n;
+}
 
 /* The call returns NULL, or -1, with that errno. */
 #define assert_null_errno(call, err)                                           \

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -549,6 +550,62 @@ static void a_visitor_forks_and_its_child_goes_on(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_arena, drop_arena)
 
+/* ----- a fork while another thread opens ----- */
+
+#define FORKS 200
+
+static _Atomic int stop, failed;
+
+/* Each time alone in there. */
+static void *open_and_close(void *path)
+{
+	while (!stop) {
+		tmc_shmem_t *shm = tmc_shmem_open(path);
+
+		if (!shm)
+			failed = errno;
+		tmc_shmem_close(shm);
+	}
+	return NULL;
+}
+
+static int grow_if_open(struct peer *self, void *path)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(path);
+
+	(void)self;
+	kernel_slow_unlock(0);
+	PEER_CHECK(shm);
+	PEER_CHECK(tmc_shmem_grow(shm, page));
+	PEER_CHECK(!tmc_shmem_shrink(
+		shm, (off_t)(tmc_shmem_current_size(shm) - page), page));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* Without a place of its own in it the child could not grow. */
+static void a_child_made_in_the_middle_of_an_open_can_grow(void **state)
+{
+	const char *path = box_path("alone");
+	pthread_t t;
+	int i;
+
+	(void)state;
+	tmc_shmem_close(tmc_shmem_create(path, NULL, NULL, MAX));
+	assert_int_equal(pthread_create(&t, NULL, open_and_close,
+					(void *)(uintptr_t)path),
+			 0);
+	kernel_slow_unlock(100);
+	for (i = 0; i < FORKS; i++)
+		assert_int_equal(
+			peer_run(grow_if_open, (void *)(uintptr_t)path), 0);
+	kernel_slow_unlock(0);
+	stop = 1;
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(failed, 0);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -571,6 +628,8 @@ int main(void)
 		TEST(children_of_children_grow_too),
 		TEST(processes_grow_at_once_and_get_different_pages),
 		TEST(a_visitor_forks_and_its_child_goes_on),
+		cmocka_unit_test(
+			a_child_made_in_the_middle_of_an_open_can_grow),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);

@@ -17,7 +17,8 @@
 
 #define THREADS 8
 #define ROUNDS 400
-#define NPAGES 4 /* huge ones; what a test may use */
+#define MOST_ARENAS 32 /* tmc_cmem_alloc_init(3) */
+#define NPAGES 4       /* huge ones; what a test may use */
 
 static size_t page, huge;
 
@@ -313,7 +314,8 @@ static void preferred_huge_pages_may_be_small(void **state)
 	char *p;
 
 	(void)state;
-	if (huge && box_pool_size(huge))
+	/* Also keeps others from raising the pool meanwhile. */
+	if (huge && box_pool(huge, 0))
 		skip(); /* they are to be had */
 	assert_int_equal(tmc_cmem_init(0), 0);
 	tmc_alloc_set_huge_preferred(&alloc);
@@ -336,6 +338,48 @@ static void a_heap_can_stand_in_it(void **state)
 	assert_ptr_equal(arena_of(h), arena_of(tmc_cmem_malloc(1)));
 	assert_non_null(tmc_mspace_malloc(h, 1000));
 	assert_int_equal(tmc_mspace_check(h), 0);
+}
+
+/* The heap's arena, and one on each of the other nodes. */
+static int make_all_that_there_can_be(struct peer *self, void *arg)
+{
+	const char *const visit[] = { "capacity", "1048576", NULL };
+	tmc_alloc_t alloc = TMC_CMEM_ALLOC_INIT;
+	tmc_shmem_t *seen[MOST_ARENAS] = { NULL };
+	size_t i, fds;
+
+	(void)self;
+	(void)arg;
+	kernel_with_nodes(~0ul);
+	PEER_CHECK(tmc_cmem_init(1) == 0);
+	seen[0] = arena_of(tmc_cmem_malloc(1));
+	for (i = 1; i < MOST_ARENAS; i++) {
+		tmc_alloc_set_nodes(&alloc, 1ul << i);
+		seen[i] = arena_of(tmc_alloc_map(&alloc, page));
+		PEER_CHECK(seen[i] && seen[i] != seen[i - 1]);
+	}
+	fds = probe_fds();
+	tmc_alloc_set_nodes(&alloc, 1ul << MOST_ARENAS);
+	PEER_CHECK(tmc_cmem_prepare_alloc(&alloc) == -1 && errno == EMFILE);
+	PEER_CHECK(!tmc_alloc_map(&alloc, page) && errno == EMFILE);
+	PEER_CHECK(probe_fds() == fds);
+	/* Those that are there go on, and all of them are handed on. */
+	for (i = 1; i < MOST_ARENAS; i++) {
+		tmc_alloc_set_nodes(&alloc, 1ul << i);
+		PEER_CHECK(arena_of(tmc_alloc_map(&alloc, page)) == seen[i]);
+	}
+	PEER_CHECK(tmc_cmem_persist_after_exec(1) == 0);
+	PEER_CHECK(probe_fds() == fds + MOST_ARENAS);
+	PEER_CHECK(peer_run_agent("relative", visit) == 0);
+	PEER_CHECK(tmc_cmem_close() == 0);
+	PEER_CHECK(probe_fds() == fds - MOST_ARENAS);
+	return 0;
+}
+
+static void one_arena_too_many_is_emfile(void **state)
+{
+	(void)state;
+	assert_int_equal(peer_run(make_all_that_there_can_be, NULL), 0);
 }
 
 /* ----- children ----- */
@@ -588,6 +632,7 @@ int main(void)
 		T(huge_pages_are_an_arena_of_their_own),
 		T(preferred_huge_pages_may_be_small),
 		T(a_heap_can_stand_in_it),
+		T(one_arena_too_many_is_emfile),
 		T(children_have_it_too),
 		T(threads_set_it_up_once_and_share_it),
 		T(a_fork_at_any_time_has_it_whole),

@@ -34,7 +34,7 @@
 #define PROCESSES 4
 #endif
 #define THREADS 3 /* of each */
-#define STEPS (UNDER_SANITIZER ? 6000 : 40000)
+#define STEPS test_steps(UNDER_SANITIZER ? 30000 : 40000)
 #define SLOTS 3000
 
 /* A block: its length is mant << shift, its address a multiple of 16. */

@@ -11,7 +11,7 @@
 #include "peer.h"
 
 #define BLOCKS 800
-#define STEPS (UNDER_SANITIZER ? 20000 : 100000)
+#define STEPS test_steps(100000)
 
 static tmc_shmem_t *shm;
 
@@ -211,7 +211,7 @@ static void threads_share_a_heap_and_leave_nothing(void **state)
 
 /* ----- one process takes, another gives back ----- */
 
-#define HANDED 20000
+#define HANDED test_steps(20000)
 
 static int free_what_comes(struct peer *self, void *arg)
 {
@@ -219,7 +219,7 @@ static int free_what_comes(struct peer *self, void *arg)
 	size_t i;
 
 	(void)arg;
-	for (i = 0; i < HANDED; i++) {
+	for (i = 0; i < (size_t)HANDED; i++) {
 		unsigned char *p;
 
 		PEER_CHECK(!peer_get(self, &word));
@@ -236,7 +236,7 @@ static void a_block_can_be_freed_by_another_process(void **state)
 	size_t i, footprint;
 
 	assert_int_equal(peer_fork(&peer, free_what_comes, NULL), 0);
-	for (i = 0; i < HANDED; i++) {
+	for (i = 0; i < (size_t)HANDED; i++) {
 		unsigned char *p = tmc_mspace_malloc(*state, 100);
 
 		assert_non_null(p);

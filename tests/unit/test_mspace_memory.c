@@ -3,10 +3,12 @@
 #include "test.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <shmem.h>
 
+#include "peer.h"
 #include "poison.h"
 
 static tmc_shmem_t *shm;
@@ -133,6 +135,190 @@ static void what_is_held_is_not_missing(void **state)
 	assert_int_equal(tmc_mspace_check(heap), 0);
 }
 
+/* More slices than the first of a chunk has room for in its table. */
+static void a_chunk_with_a_long_table_is_whole(void **state)
+{
+	tmc_alloc_t lazy = TMC_ALLOC_INIT;
+	tmc_shmem_t *large;
+	tmc_mspace heap;
+	char *p, *q;
+
+	(void)state;
+	tmc_alloc_clear_populate(&lazy);
+	large = tmc_shmem_create(box_path("large"), &lazy, NULL, 4 * GIB);
+	assert_non_null(large);
+	heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(large));
+	p = tmc_mspace_malloc(heap, 1200 * MIB);
+	assert_non_null(p);
+	p[0] = p[1200 * MIB - 1] = 1;
+	tmc_mspace_free(p);
+	p = tmc_mspace_malloc(heap, 1100 * MIB);
+	q = tmc_mspace_malloc(heap, 90 * MIB);
+	assert_true(p && q > p && q < p + 1200 * MIB);
+	tmc_mspace_free(q);
+	tmc_mspace_free(p);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_shmem_close(large);
+	assert_int_equal(tmc_shmem_unlink(box_path("large")), 0);
+}
+
+/* ----- the arena's end ----- */
+
+#define MANY 3000
+
+static void take_many(tmc_mspace heap, char **p)
+{
+	size_t i;
+
+	for (i = 0; i < MANY; i++) {
+		size_t n = i % 100 ? i * 7 % 3000 : i * 700;
+
+		p[i] = tmc_mspace_malloc(heap, n);
+		assert_non_null(p[i]);
+		memset(p[i], (int)i, n);
+	}
+}
+
+static void give_many(char **p)
+{
+	size_t i;
+
+	for (i = 0; i < MANY; i++)
+		tmc_mspace_free(p[i]);
+}
+
+static size_t footprint(tmc_mspace heap)
+{
+	size_t n = 0;
+
+	tmc_mspace_statistics(heap, NULL, &n, NULL);
+	return n;
+}
+
+static void trim_cuts_the_arenas_end(void **state)
+{
+	static char *p[MANY];
+	size_t first = tmc_shmem_current_size(shm), full = 0, round;
+	size_t small = footprint(*state);
+
+	for (round = 0; round < 3; round++) {
+		take_many(*state, p);
+		if (round)
+			assert_in_range(tmc_shmem_current_size(shm), first,
+					full);
+		full = tmc_shmem_current_size(shm);
+		assert_true(full > first + 20 * MIB);
+		give_many(p);
+		assert_int_equal(tmc_shmem_current_size(shm), full);
+		assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+		assert_int_equal(tmc_shmem_current_size(shm), first);
+		assert_int_equal(footprint(*state), small);
+		assert_int_equal(tmc_mspace_check(*state), 0);
+		assert_int_equal(tmc_mspace_trim(*state, 0), 0);
+	}
+}
+
+/* What is not the heap's stays, and the heap's below it. */
+static void trim_cuts_nothing_of_others(void **state)
+{
+	static char *p[MANY];
+	size_t size, below;
+	char *page;
+
+	take_many(*state, p);
+	below = tmc_shmem_current_size(shm);
+	page = tmc_shmem_grow(shm, 1);
+	assert_non_null(page);
+	*page = 7;
+	size = tmc_shmem_current_size(shm);
+	give_many(p);
+	assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+	assert_int_equal(*page, 7);
+	assert_int_equal(tmc_shmem_shrink(shm, (off_t)below, size - below), 0);
+	assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+	assert_true(tmc_shmem_current_size(shm) < below);
+	take_many(*state, p);
+	p[0] = tmc_mspace_realloc(*state, p[0], 5 * MIB);
+	assert_non_null(p[0]);
+	give_many(p);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+}
+
+static int use_when_told(struct peer *self, void *heap)
+{
+	static char *p[MANY];
+	uint64_t word;
+	size_t i;
+
+	do {
+		for (i = 0; i < MANY; i++)
+			PEER_CHECK((p[i] = tmc_mspace_malloc(heap, i * 9)));
+		give_many(p);
+		PEER_CHECK(tmc_mspace_trim(heap, 0) == 1);
+		PEER_CHECK(!peer_put(self, 0));
+	} while (!peer_get(self, &word));
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+static void another_process_goes_on_after_the_cut(void **state)
+{
+	size_t first = tmc_shmem_current_size(shm), round;
+	static char *p[MANY];
+	struct peer peer;
+	uint64_t word;
+
+	assert_int_equal(peer_fork(&peer, use_when_told, *state), 0);
+	for (round = 0; round < 4; round++) {
+		assert_int_equal(peer_get(&peer, &word), 0);
+		assert_int_equal(tmc_shmem_current_size(shm), first);
+		take_many(*state, p);
+		give_many(p);
+		assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+		assert_int_equal(tmc_shmem_current_size(shm), first);
+		if (round < 3)
+			assert_int_equal(peer_put(&peer, 0), 0);
+	}
+	assert_int_equal(peer_end(&peer), 0);
+}
+
+static void trim_leaves_the_pad(void **state)
+{
+	static char *p[MANY];
+	size_t before = blocks();
+
+	take_many(*state, p);
+	give_many(p);
+	assert_true(blocks() > before + 4 * MIB);
+	assert_int_equal(tmc_mspace_trim(*state, 4 * MIB), 1);
+	assert_in_range(blocks(), before + 2 * MIB, before + 5 * MIB);
+	take_many(*state, p);
+	give_many(p);
+	assert_int_equal(tmc_mspace_check(*state), 0);
+	tmc_mspace_trim(*state, SIZE_MAX);
+	assert_true(blocks() > before + 4 * MIB);
+	assert_int_equal(tmc_mspace_trim(*state, 0), 1);
+	assert_in_range(blocks(), 0, before + 128 * KIB);
+}
+
+static void a_private_heap_gets_smaller_too(void **state)
+{
+	static char *p[MANY];
+	tmc_mspace heap = tmc_mspace_create(0, 0);
+	size_t small = footprint(heap), round;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		take_many(heap, p);
+		assert_true(footprint(heap) > small + 20 * MIB);
+		give_many(p);
+		assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+		assert_int_equal(footprint(heap), small);
+	}
+	assert_true(tmc_mspace_destroy(heap) > 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -142,6 +328,12 @@ int main(void)
 		TEST(what_is_held_is_bounded_and_trim_gives_it_back),
 		TEST(a_small_heap_takes_little),
 		TEST(what_is_held_is_not_missing),
+		TEST(a_chunk_with_a_long_table_is_whole),
+		TEST(trim_cuts_the_arenas_end),
+		TEST(trim_cuts_nothing_of_others),
+		TEST(another_process_goes_on_after_the_cut),
+		TEST(trim_leaves_the_pad),
+		TEST(a_private_heap_gets_smaller_too),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -230,6 +231,46 @@ static void the_file_size_limit_is_enomem_and_no_signal(void **state)
 	assert_non_null(shm);
 	assert_int_equal(peer_run(grow_beyond_file_limit, shm), 0);
 	assert_int_equal(tmc_shmem_current_size(shm), page + 5 * MIB + MIB / 2);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* Others grow it further than our limit lets us: we can still give back. */
+static int shrink_above_file_limit(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = arg;
+	const int fd = tmc_shmem_fd(shm);
+	const size_t len = (size_t)look(shm).len;
+	sigset_t pending;
+
+	(void)self;
+	limit(RLIMIT_FSIZE, 3 * MIB);
+	PEER_CHECK(tmc_shmem_shrink(shm, 7 * MIB, MIB) == 0);
+	PEER_CHECK(tmc_shmem_current_size(shm) == 7 * MIB);
+	/* Somebody cuts the file under us, and our cut would make it longer. */
+	PEER_CHECK(ftruncate(fd, (off_t)(len - 4 * MIB)) == 0);
+	PEER_CHECK(tmc_shmem_shrink(shm, 6 * MIB, MIB) == -1);
+	PEER_CHECK(errno == ENOMEM);
+	/* And a signal that is somebody else's stays his. */
+	sigemptyset(&pending);
+	sigaddset(&pending, SIGXFSZ);
+	sigprocmask(SIG_BLOCK, &pending, NULL);
+	raise(SIGXFSZ);
+	PEER_CHECK(tmc_shmem_shrink(shm, 6 * MIB, MIB) == -1);
+	sigpending(&pending);
+	PEER_CHECK(sigismember(&pending, SIGXFSZ) == 1);
+	return 0;
+}
+
+static void a_shrink_above_the_file_size_limit_brings_no_signal(void **state)
+{
+	const char *path = box_path("a");
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, 64 * MIB);
+
+	(void)state;
+	assert_non_null(shm);
+	assert_non_null(tmc_shmem_grow(shm, 8 * MIB));
+	assert_int_equal(peer_run(shrink_above_file_limit, shm), 0);
 	tmc_shmem_close(shm);
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
@@ -552,6 +593,8 @@ int main(void)
 		cmocka_unit_test(a_full_btrfs_is_enomem),
 		cmocka_unit_test(the_file_size_limit_is_enomem_and_no_signal),
 		cmocka_unit_test(create_beyond_the_file_size_limit_is_enomem),
+		cmocka_unit_test(
+			a_shrink_above_the_file_size_limit_brings_no_signal),
 		cmocka_unit_test(a_repair_beyond_the_file_size_limit_is_enomem),
 		cmocka_unit_test(the_address_space_limit_is_enomem),
 		cmocka_unit_test(running_out_of_descriptors_is_emfile),

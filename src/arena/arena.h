@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* arena.h - arenas that this process has open. Layer: arena; uses lock, users,
+ * header, os. */
+#ifndef SHMI_ARENA_H
+#define SHMI_ARENA_H
+
+#include "header.h"
+#include "lock.h"
+
+#include <stdbool.h>
+
+/* One for each arena, however often it is open in this process. */
+struct shmi_arena {
+	struct layout_const c;	  /* the header's constants, checked; these and
+				   * never the shared ones are used */
+	struct shmi_lock lock;	  /* lock.h is the shared header, mapped */
+	int fd;			  /* the arena's file */
+	int hugefd;		  /* its companion; -1: small pages */
+	_Atomic bool writable;	  /* only ever becomes true */
+	_Atomic bool no_allocate; /* the file system has no fallocate; only ever
+				   * becomes true */
+	_Atomic int kind;	  /* of the bytes' file system; 0: not known */
+	unsigned int populating;  /* grows of ours outside the lock; under it */
+
+	/* The registry's, under its lock. */
+	unsigned int refs;
+	uint64_t dev, ino; /* of the arena's file */
+	unsigned long id;  /* never used twice in a process */
+	struct shmi_arena *next;
+};
+
+enum { SHMI_KIND_TMPFS = 1, SHMI_KIND_OTHER };
+
+static inline int shmi_arena_data_fd(const struct shmi_arena *a)
+{
+	return shmi_header_huge(&a->c) ? a->hugefd : a->fd;
+}
+
+static inline char *shmi_arena_base(const struct shmi_arena *a)
+{
+	return (char *)(uintptr_t)a->c.base;
+}
+
+/* Gives a reference back; the last one unmaps and closes. */
+void shmi_arena_close(struct shmi_arena *a);
+
+/*
+ * Registers what is done at a fork, if it is not yet. Who holds a lock of his
+ * own over the registry's calls this before he registers his: handlers before
+ * a fork run in the reverse order, so that his lock is taken first there, too.
+ */
+void shmi_arena_watch_fork(void);
+
+/* Called when an arena is about to be unmapped, under the registry's lock. */
+void shmi_arena_on_close(void (*closes)(void));
+
+/*
+ * The open arena with @id or around @p, with one more reference, which the
+ * caller gives back with shmi_arena_close(); NULL if there is none.
+ */
+struct shmi_arena *shmi_arena_by_id(unsigned long id);
+struct shmi_arena *shmi_arena_around(const void *p);
+
+/* ----- for open.c and create.c ----- */
+
+/*
+ * An arena on the way into the registry: its file, and when it is mapped the
+ * arena. A fork in another thread leaves both in the child, which must get rid
+ * of them, since the parent's file locks last as long as either. So they are
+ * noted, and descriptor, mappings and note change together under the
+ * registry's lock, which fork takes too.
+ */
+struct shmi_opening {
+	int fd;		      /* -1: none */
+	struct shmi_arena *a; /* NULL: not mapped yet */
+	struct shmi_opening *next;
+};
+
+/* o->fd becomes what @get returns, a descriptor or -errno. */
+void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg);
+/* Closes o->fd, if there still is one. */
+void shmi_arena_end(struct shmi_opening *o);
+
+/* An arena that is not in the registry. */
+struct shmi_arena *shmi_arena_new(void);
+/* Maps header and bytes as @a->c says: there, or -EADDRINUSE. */
+int shmi_arena_map(struct shmi_opening *o, struct shmi_arena *a);
+/* Undoes both, for one that does not get into the registry; keeps its fds. */
+void shmi_arena_drop(struct shmi_opening *o, struct shmi_arena *a);
+/* Puts it there. Its descriptors, one of which was o->fd, are its own now.
+ * @alone: and lets others in (users.h). */
+void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a,
+			 bool alone);
+/* One that was a reader's and has a slot now; @alone: as above. */
+void shmi_arena_now_writable(struct shmi_arena *a, bool alone);
+/* The one with this file, with one more reference. */
+struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino);
+/* Maps an arena that is open for reading for writing, too, and puts @fd and
+ * @hugefd in the place of its descriptors; they stay the caller's. */
+int shmi_arena_upgrade(struct shmi_arena *a, int fd, int hugefd);
+
+#endif

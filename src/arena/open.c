@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* open.c - opening and removing arenas */
+/*
+ * System calls of an open of small pages by path, where nobody else has the
+ * arena open, and why:
+ *
+ *	stat		what is no regular file is not opened: a device could
+ *			do something, a FIFO block
+ *	open
+ *	fstat		still a regular file; its inode names the arena
+ *	pread		constants into private memory, checked before use
+ *	fcntl		SLOTs, GUEST and GATE at once: we are alone (users.h)
+ *	mmap		the arena's bytes, at their address
+ *	mmap		the header
+ *	madvise		no core dump of it
+ *	pread		the words that change, and
+ *	fstat		the file's length: if they fit, nothing is to be repaired
+ *	fcntl		all but our slot let go: others may come in
+ *
+ * With others in there, from the first fcntl on:
+ *
+ *	fcntl		SLOTs, GUEST and GATE at once: refused
+ *	fcntl		the gate, which who is alone in there holds
+ *	fcntl		another look: they may all have gone
+ *	mmap, mmap, madvise
+ *	fcntl		a slot
+ *	pread		the lock word: not the slot of an owner that died
+ *	fcntl		out of the gate
+ *
+ * Nothing is repaired then. Close: munmap, munmap, close. Huge pages add the
+ * search for the companion: the mount table, and open, fstatfs, fstat and
+ * fstatfs of what is found.
+ *
+ * A death in between leaves nothing but what the kernel takes back, since the
+ * file is changed only by the repair, which can be repeated.
+ */
+#include "open.h"
+
+#include "companion.h"
+#include "os.h"
+#include "size.h"
+#include "users.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+struct by_path {
+	const char *path;
+	bool rw;
+};
+
+static int get_path(void *arg)
+{
+	const struct by_path *p = arg;
+
+	return shmi_os_open(p->path, p->rw);
+}
+
+/* What open(2) says of things that are no files at all. */
+static int no_arena(int err)
+{
+	return err == -EISDIR || err == -ENXIO || err == -ENODEV ? -EINVAL
+								 : err;
+}
+
+static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
+{
+	int err = shmi_os_fstat(fd, st);
+
+	if (err)
+		return err;
+	if ((st->mode & SHMI_MODE_TYPE) != SHMI_MODE_REG ||
+	    st->len < LAYOUT_HDR_LEN)
+		return -EINVAL;
+	err = shmi_os_pread(fd, c, sizeof(*c), 0);
+	if (err)
+		return err == -ENODATA ? -EINVAL : err;
+	return shmi_header_check(c, st->len);
+}
+
+/* Everything that an open in progress has. */
+struct attempt {
+	struct shmi_opening o; /* the arena's file */
+	bool rw;
+	bool named;  /* found by a name, which it had before that */
+	bool guest;  /* the description is shared with strangers */
+	int hugefd;  /* -1: to be found by name */
+	bool inside; /* holds the gate */
+	bool alone;
+};
+
+/*
+ * The beginning of the header, with the words that change and the guests'
+ * slots: as everybody leaves it who is not killed. Read and not looked at
+ * through the mapping, whose first touch costs ten times as much (3.3 us).
+ */
+static bool is_right(const struct shmi_arena *a, uint64_t len)
+{
+	struct {
+		struct layout_hdr_words w;
+		uint32_t guests[LAYOUT_GUESTS];
+	} h;
+	size_t i;
+
+	if (shmi_os_pread(a->fd, &h, sizeof(h), 0))
+		return false;
+	for (i = 0; i < LAYOUT_GUESTS; i++)
+		if (h.guests[i])
+			return false;
+	return !(h.w.lock & 0xffff) && !h.w.ahead && h.w.size <= a->c.maxsize &&
+	       h.w.size % a->c.pagesize == 0 &&
+	       len == shmi_header_data_off(&a->c) + h.w.size;
+}
+
+/*
+ * In the gate: -ENOENT for an arena that shmi_open_unlink() has found idle,
+ * between our finding its name and our passing the gate. Who took it away must
+ * not learn later that somebody has it open after all. Of huge pages the
+ * companion is the first to go.
+ */
+static int still_named(const struct attempt *t, int fd, struct shmi_stat *st)
+{
+	int err = shmi_os_fstat(fd, st);
+
+	return !err && t->named && !st->nlink ? -ENOENT : err;
+}
+
+/* Alone in there: what the words that change say is a leftover. */
+static int put_right(const struct attempt *t, struct shmi_arena *a)
+{
+	struct shmi_stat st;
+	int err = still_named(t, shmi_arena_data_fd(a), &st);
+
+	if (err || is_right(a, st.len))
+		return err;
+	shmi_lock_reset(a->lock.h);
+	err = shmi_size_repair(a);
+	return err == -EUCLEAN ? -EINVAL : err;
+}
+
+static int take_slot(struct attempt *t, struct shmi_arena *a)
+{
+	if (t->guest)
+		return shmi_users_claim_guest(t->o.fd, a->lock.h,
+					      &a->lock.slot);
+	return shmi_users_claim(t->o.fd, t->alone, &a->lock.slot);
+}
+
+/*
+ * This process has the arena open already: another reference to that, made
+ * writable if it was not. If that fails half way it is still a reader's.
+ */
+static int share(struct attempt *t, struct shmi_arena *a)
+{
+	int err;
+
+	if (!t->rw || a->writable)
+		return 0;
+	err = shmi_arena_upgrade(a, t->o.fd, t->hugefd);
+	if (err)
+		return err;
+	if (t->alone)
+		err = put_right(t, a);
+	if (!err)
+		err = take_slot(t, a);
+	if (err) {
+		shmi_users_step_down(t->o.fd);
+		return err;
+	}
+	shmi_arena_now_writable(a, t->alone);
+	t->inside = !t->alone;
+	return 0;
+}
+
+/* Inside the gate: maps it, repairs it if we are alone, takes a slot. */
+static int enter(struct attempt *t, struct shmi_arena *a)
+{
+	int err = shmi_arena_map(&t->o, a);
+	struct shmi_stat st;
+
+	if (err)
+		return err;
+	if (!t->rw)
+		return still_named(t, a->fd, &st);
+	if (t->alone)
+		err = put_right(t, a);
+	return err ? err : take_slot(t, a);
+}
+
+static int find_companion(struct attempt *t, const struct layout_const *c,
+			  uint64_t ino)
+{
+	if (!shmi_header_huge(c))
+		return t->hugefd < 0 ? 0 : -EINVAL;
+	if (t->hugefd >= 0)
+		return shmi_companion_check(t->hugefd, c);
+	t->hugefd = shmi_companion_open(c, ino, t->rw);
+	return t->hugefd < 0 ? t->hugefd : 0;
+}
+
+/* Takes the descriptors of @t if it makes a new arena of them. */
+static int open_new(struct attempt *t, const struct shmi_stat *st,
+		    const struct layout_const *c, struct shmi_arena **out)
+{
+	struct shmi_arena *a = shmi_arena_new();
+	int err;
+
+	if (!a)
+		return -ENOMEM;
+	a->c = *c;
+	a->dev = st->dev;
+	a->ino = st->ino;
+	a->writable = t->rw;
+	a->fd = t->o.fd;
+	a->hugefd = t->hugefd;
+	err = enter(t, a);
+	if (err) {
+		shmi_arena_drop(&t->o, a);
+		return err;
+	}
+	t->hugefd = -1;
+	shmi_arena_register(&t->o, a, t->alone);
+	t->inside = t->inside && !t->alone;
+	*out = a;
+	return 0;
+}
+
+/*
+ * The gate also keeps two threads of this process apart that open the same
+ * arena at once: the second finds the first one's in the registry.
+ */
+static int attach(struct attempt *t, struct shmi_arena **out)
+{
+	struct layout_const c;
+	struct shmi_stat st;
+	struct shmi_arena *a;
+	int fd = t->o.fd, err = read_constants(fd, &st, &c);
+
+	if (!err)
+		err = find_companion(t, &c, st.ino);
+	if (!err && !t->guest) {
+		err = shmi_users_enter(fd, t->rw, &t->alone);
+		t->inside = !err;
+	}
+	if (err)
+		goto undo_open;
+	a = shmi_arena_find_file(st.dev, st.ino);
+	if (a) {
+		err = share(t, a);
+		if (err)
+			shmi_arena_close(a);
+		else
+			*out = a;
+	} else {
+		err = open_new(t, &st, &c, out);
+	}
+	/* Who fails alone lets go of all at once, by the close: it must not look
+	 * to the next as if somebody had the arena open who has put it right. */
+	if (t->inside && !(err && t->alone))
+		shmi_users_let_in(fd, t->rw, t->alone);
+undo_open:
+	shmi_os_close(t->hugefd);
+	shmi_arena_end(&t->o);
+	return err;
+}
+
+int shmi_open_path(const char *path, bool rw, struct shmi_arena **out)
+{
+	struct attempt t = { .rw = rw, .hugefd = -1 };
+	struct by_path p = { path, rw };
+	struct shmi_stat st;
+	int err = shmi_os_stat(path, true, &st);
+
+	if (err)
+		return err;
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL;
+	t.named = st.nlink; /* not so through /proc, perhaps */
+	shmi_arena_begin(&t.o, get_path, &p);
+	if (t.o.fd < 0)
+		return no_arena(t.o.fd);
+	return attach(&t, out);
+}
+
+struct by_fd {
+	int fd;
+	struct attempt *t;
+};
+
+/* A description of our own if we may have one, else the caller's. */
+static int get_fd(void *arg)
+{
+	struct by_fd *f = arg;
+	int fd = shmi_os_reopen(f->fd, f->t->rw);
+
+	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE)
+		return fd;
+	f->t->guest = true;
+	return shmi_os_dup(f->fd);
+}
+
+int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out)
+{
+	struct attempt t = { .hugefd = -1 };
+	struct by_fd f = { fd, &t };
+	struct shmi_stat st;
+	int rdonly = shmi_os_is_rdonly(fd), err;
+
+	if (rdonly < 0)
+		return rdonly;
+	err = shmi_os_fstat(fd, &st);
+	if (err)
+		return err;
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL;
+	if (hugefd >= 0) {
+		int huge_rdonly = shmi_os_is_rdonly(hugefd);
+
+		if (huge_rdonly < 0)
+			return huge_rdonly;
+		if (huge_rdonly)
+			rdonly = 1;
+		t.hugefd = shmi_os_dup(hugefd);
+		if (t.hugefd < 0)
+			return t.hugefd;
+	}
+	t.rw = *rw = !rdonly;
+	shmi_arena_begin(&t.o, get_fd, &f);
+	if (t.o.fd < 0) {
+		shmi_os_close(t.hugefd);
+		return t.o.fd;
+	}
+	return attach(&t, out);
+}
+
+/* ----- unlink ----- */
+
+/* 0 if @path still is that file, else -ENOENT. */
+static int same_file(const char *path, const struct shmi_stat *st)
+{
+	struct shmi_stat now;
+	int err = shmi_os_stat(path, false, &now);
+
+	if (!err && (now.dev != st->dev || now.ino != st->ino))
+		err = -ENOENT;
+	return err;
+}
+
+/*
+ * Removes @path if it is that file, which we keep others out of. Who removes it
+ * this way, too, has done so before: that is seen by a look. But between look
+ * and unlink(2) somebody could unlink it without asking and create another
+ * arena of that name, which would go instead, with users who just began. So
+ * the name is moved aside first, and back where it turns out to be another
+ * file's. If we die in between, the file has a name by which the next create
+ * of this path, or a shmemctl gc, knows it for a leftover.
+ */
+static int remove_just(const char *path, const struct shmi_stat *st)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	char aside[PATH_MAX];
+	uint64_t random;
+	int err = shmi_os_random(&random, sizeof(random));
+
+	if (!err)
+		err = same_file(path, st);
+	if (err)
+		return err;
+	/* No room for such a name: unlink says what else is wrong. */
+	if (snprintf(aside, sizeof(aside),
+		     "%.*s.%.200s" SHMI_OPEN_MARK "%016" PRIx64,
+		     (int)(name - path), path, name,
+		     random) >= (int)sizeof(aside) ||
+	    shmi_os_rename(-1, path, aside))
+		return shmi_os_unlink_path(path);
+	if (!same_file(aside, st))
+		return shmi_os_unlink_path(aside);
+	shmi_os_move(aside, path);
+	return -ENOENT;
+}
+
+/* Through a descriptor of its own, so that a file which is put in the place of
+ * the arena's meanwhile is not taken for it. */
+static int unlink_both(int fd, const char *path, bool idle)
+{
+	struct layout_const c;
+	struct shmi_stat st;
+	int err = read_constants(fd, &st, &c);
+
+	if (!err && idle)
+		err = shmi_users_lock_idle(fd);
+	if (err)
+		return err;
+	if (shmi_header_huge(&c)) {
+		err = shmi_companion_unlink(&c, st.ino);
+		if (err && err != -ENOENT)
+			return err;
+	}
+	if (idle)
+		return remove_just(path, &st);
+	err = same_file(path, &st);
+	return err ? err : shmi_os_unlink_path(path);
+}
+
+/*
+ * Only where asked to look for users does this enter the gate: those who have
+ * it open are not concerned. If we die between companion and file, the next
+ * call finds no companion and removes the file.
+ */
+int shmi_open_unlink(const char *path, bool idle)
+{
+	struct by_path p = { path, idle };
+	struct shmi_opening o;
+	struct shmi_stat st;
+	int err = shmi_os_stat(path, false, &st);
+
+	if (err)
+		return err;
+	if ((st.mode & SHMI_MODE_TYPE) != SHMI_MODE_REG)
+		return -EINVAL; /* also a link: it would go, and not the file */
+	/* A child of another thread's fork must not keep the gate. */
+	shmi_arena_begin(&o, get_path, &p);
+	if (o.fd < 0)
+		return no_arena(o.fd);
+	err = unlink_both(o.fd, path, idle);
+	shmi_arena_end(&o);
+	return err;
+}

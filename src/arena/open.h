@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* open.h - making, opening and removing arenas. Layer: open; uses size, arena,
+ * companion, place, users, header, os. */
+#ifndef SHMI_OPEN_H
+#define SHMI_OPEN_H
+
+#include "arena.h"
+
+/* What create needs to know. */
+struct shmi_plan {
+	const char *path; /* or, if @temp is not NULL, the same as that;
+			   * NULL: never has a name */
+	char *temp;	  /* a template: its XXXXXX are replaced */
+	void *addr;	  /* NULL: automatic */
+	uint64_t maxsize; /* a multiple of pagesize */
+	uint64_t pagesize;
+	bool huge;
+	bool preferred;	   /* huge: only if there is a page now */
+	uint64_t flags;	   /* LAYOUT_FLAGS */
+	unsigned int mode; /* of the files; permission bits */
+	int policy;	   /* NUMA; 0: none */
+	unsigned long nodes;
+};
+
+/*
+ * All return 0 or -errno, with everything undone. The arena comes with a
+ * reference for shmi_arena_close().
+ */
+int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out);
+int shmi_open_path(const char *path, bool rw, struct shmi_arena **out);
+/* @rw tells whether @fd can write. */
+int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out);
+/* @idle: only if nobody has it open, or -EBUSY. */
+int shmi_open_unlink(const char *path, bool idle);
+
+/* In the name of a file that has it only for a moment: ".NAME.tmcnew-RANDOM".
+ * If it is still there, and nobody has it open, a death has left it. */
+#define SHMI_OPEN_MARK ".tmcnew-"
+
+#endif

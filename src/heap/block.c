@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* block.c - blocks of all sizes, for the heap's users */
+/*
+ * What fits is a small block of a span (span.c). Anything else is a run of its
+ * own (large.c).
+ */
+#include "large.h"
+
+#include "os.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
+#define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
+
+static bool is_small(const struct heap_run *r)
+{
+	return r->kind < HEAP_CLASSES;
+}
+
+static void *failed(int err)
+{
+	errno = -err;
+	return NULL;
+}
+
+static struct shmi_thread *thread_of(struct heap_hdr *h, int *err)
+{
+	struct shmi_thread *t = shmi_thread_last;
+
+	if (!shmi_thread_valid(t, h))
+		*err = shmi_thread_get(h, &t);
+	return t;
+}
+
+/* The thread's view of the heap that @p is a block of, and the run. Ends the
+ * program if it is none. */
+static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
+{
+	struct shmi_thread *t = shmi_thread_around(p);
+
+	*r = heap_run_of(p);
+	if (!t)
+		shmi_heap_die("no block of a heap that is open here", p, NULL);
+	if ((uintptr_t)p % 16 || get((*r)->mark) != heap_mark(t->hp, *r))
+		shmi_heap_die("no block", p, t->h);
+	return t;
+}
+
+/* ----- for users ----- */
+
+static void *allocate(struct heap_hdr *h, size_t n, bool *zero)
+{
+	struct shmi_thread *t;
+	void *p;
+	int err = 0;
+
+	*zero = false;
+	t = thread_of(h, &err);
+	if (err)
+		return failed(err);
+	if (n > HEAP_SMALL)
+		return shmi_large_malloc(t, n, 16, zero);
+	p = shmi_span_malloc(t, heap_class(n));
+	/* What the thread holds for large blocks may be what is missing. */
+	if (!p && errno == ENOMEM && shmi_large_let_go(t))
+		p = shmi_span_malloc(t, heap_class(n));
+	return p;
+}
+
+void *shmi_heap_malloc(struct heap_hdr *h, size_t n)
+{
+	bool zero;
+
+	return allocate(h, n, &zero);
+}
+
+void *shmi_heap_calloc(struct heap_hdr *h, size_t n, size_t size)
+{
+	size_t bytes;
+	bool zero;
+	void *p;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return failed(-ENOMEM);
+	p = allocate(h, bytes, &zero);
+	if (p && !zero)
+		memset(p, 0, bytes);
+	return p;
+}
+
+/*
+ * A small block with room to spare, and an address inside of it. The span
+ * notes that it has such, before the address is given out.
+ */
+void *shmi_heap_memalign(struct heap_hdr *h, size_t align, size_t n)
+{
+	struct shmi_thread *t;
+	uintptr_t p, aligned;
+	bool zero;
+	int err = 0;
+
+	if (!align || align & (align - 1))
+		return failed(-EINVAL);
+	if (align <= 16)
+		return shmi_heap_malloc(h, n);
+	if (!n)
+		n = 1; /* an address at the block's end would be another's */
+	if (n > SIZE_MAX - align || align > (size_t)1 << 40)
+		return failed(-ENOMEM);
+	if (n + align > HEAP_SMALL) {
+		t = thread_of(h, &err);
+		return err ? failed(err)
+			   : shmi_large_malloc(t, n, align, &zero);
+	}
+	p = (uintptr_t)shmi_heap_malloc(h, n + align - 16);
+	aligned = (p + align - 1) & ~(align - 1);
+	if (p && aligned != p)
+		set(heap_run_of((void *)p)->interior, 1);
+	return (void *)aligned;
+}
+
+void shmi_heap_free(void *p)
+{
+	struct heap_run *r;
+	struct shmi_thread *t = owner_of(p, &r);
+
+	if (is_small(r)) {
+		shmi_span_free(t, r, p);
+		return;
+	}
+	shmi_large_check(t, r, p);
+	shmi_large_free(t, r);
+}
+
+static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
+{
+	uint32_t class;
+	char *start;
+
+	if (is_small(r)) {
+		start = shmi_span_block(t->hp, r, p, &class);
+		return heap_size[class] - (size_t)((const char *)p - start);
+	}
+	shmi_large_check(t, r, p);
+	return r->len;
+}
+
+size_t shmi_heap_usable(const void *p)
+{
+	struct heap_run *r;
+	struct shmi_thread *t = owner_of(p, &r);
+
+	return usable(t, r, p);
+}
+
+void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
+{
+	struct heap_run *r;
+	struct shmi_thread *t;
+	size_t have;
+	void *q;
+
+	if (!p)
+		return shmi_heap_malloc(h, n);
+	t = owner_of(p, &r);
+	if (t->h != h)
+		return failed(-EINVAL);
+	have = usable(t, r, p);
+	if (is_small(r) && n <= have && (n >= have / 2 || have <= 128))
+		return p;
+	if (!is_small(r) && n > HEAP_SMALL && !shmi_large_resize(t, r, n))
+		return p;
+	q = shmi_heap_malloc(h, n);
+	if (!q)
+		return NULL;
+	memcpy(q, p, n < have ? n : have);
+	shmi_heap_free(p);
+	return q;
+}
+
+/* ----- the heap as a whole ----- */
+
+int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
+{
+	struct shmi_thread *t;
+	struct shmi_heap *hp;
+	int err = 0;
+
+	t = thread_of(h, &err);
+	if (err)
+		return err;
+	hp = t->hp;
+	shmi_large_let_go(t);
+	shmi_span_let_go(t);
+	err = shmi_heap_lock(hp);
+	if (err)
+		return err;
+	shmi_span_sweep(hp, NULL, 0);
+	*released = shmi_run_purge(hp, pad);
+	while (shmi_heap_less(hp))
+		*released = true;
+	shmi_heap_unlock(hp);
+	return 0;
+}
+
+static int check_run(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
+		     void *arg)
+{
+	(void)arg;
+	if (get(r->mark) != heap_mark(hp, r))
+		return -EUCLEAN;
+	if (r->kind != HEAP_LARGE)
+		return shmi_span_check(hp, r);
+	if (r->block - heap_base(r) > HEAP_SLICE ||
+	    r->len > n * HEAP_SLICE - (r->block - heap_base(r)))
+		return -EUCLEAN;
+	return 0;
+}
+
+int shmi_heap_check(struct heap_hdr *h)
+{
+	struct shmi_heap *hp;
+	uint64_t nfree;
+	int err = shmi_heap_get(h, &hp);
+
+	if (!err)
+		err = shmi_heap_lock(hp);
+	if (err)
+		return err;
+	err = shmi_run_check(hp, &nfree);
+	if (!err)
+		err = shmi_run_each(hp, check_run, NULL);
+	shmi_heap_unlock(hp);
+	return err;
+}
+
+static int add_used(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
+		    void *sum)
+{
+	(void)hp;
+	(void)n;
+	if (is_small(r))
+		*(size_t *)sum += shmi_span_used(r);
+	else if (!get(r->owner))
+		*(size_t *)sum += r->len;
+	return 0;
+}
+
+int shmi_heap_stats(struct heap_hdr *h, size_t *peak, size_t *now, size_t *used)
+{
+	struct shmi_heap *hp;
+	int err = shmi_heap_get(h, &hp);
+
+	if (!err)
+		err = shmi_heap_lock(hp);
+	if (err)
+		return err;
+	*peak = get(h->peak);
+	*now = shmi_heap_footprint(hp);
+	*used = 0;
+	shmi_run_each(hp, add_used, used);
+	shmi_heap_unlock(hp);
+	return 0;
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* os.c - the machine and its files */
+#include "os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HUGETLBFS_KIND 0x958458f6
+#define TMPFS_KIND 0x01021994
+#define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
+
+/*
+ * Runs a call that sets errno, repeats it after EINTR, and makes it a value
+ * or -errno with errno as it was.
+ */
+#define CALL(type, call)                                                       \
+	__extension__({                                                        \
+		int kept_ = errno;                                             \
+		type value_;                                                   \
+		do {                                                           \
+			value_ = (type)(call);                                 \
+		} while (value_ < 0 && errno == EINTR);                        \
+		if (value_ < 0)                                                \
+			value_ = (type)-errno;                                 \
+		errno = kept_;                                                 \
+		value_;                                                        \
+	})
+
+size_t shmi_os_pagesize(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* "Hugepagesize:    2048 kB" */
+static int default_line(char *line, void *arg)
+{
+	unsigned long kib;
+
+	if (sscanf(line, "Hugepagesize: %lu kB", &kib) != 1)
+		return 0;
+	*(size_t *)arg = (size_t)kib << 10;
+	return 1;
+}
+
+size_t shmi_os_huge_default(void)
+{
+	size_t size = 0;
+
+	shmi_os_lines("/proc/meminfo", default_line, &size);
+	return shmi_os_huge_sizes() & size;
+}
+
+static int size_name(const char *name, void *arg)
+{
+	unsigned long kib;
+
+	if (sscanf(name, "hugepages-%lukB", &kib) == 1)
+		*(unsigned long *)arg |= kib << 10;
+	return 0;
+}
+
+unsigned long shmi_os_huge_sizes(void)
+{
+	unsigned long sizes = 0;
+	int fd = shmi_os_open_dir("/sys/kernel/mm/hugepages");
+
+	if (fd < 0)
+		return 0;
+	shmi_os_names(fd, size_name, &sizes);
+	shmi_os_close(fd);
+	return sizes;
+}
+
+unsigned long shmi_os_nodes(void)
+{
+	unsigned long nodes[16] = { 0 }; /* 1,024 nodes, the kernel's most */
+
+	if (CALL(long, syscall(SYS_get_mempolicy, NULL, nodes,
+			       sizeof(nodes) * CHAR_BIT, 0, MEMS_ALLOWED)))
+		return 0;
+	return nodes[0];
+}
+
+int shmi_os_random(void *buf, size_t len)
+{
+	ssize_t n = CALL(ssize_t, getrandom(buf, len, 0));
+
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == len ? 0 : -EIO;
+}
+
+const char *shmi_os_env(const char *name)
+{
+	return secure_getenv(name);
+}
+
+int shmi_os_set_env(const char *name, const char *value)
+{
+	int kept = errno, err;
+
+	err = (value ? setenv(name, value, 1) : unsetenv(name)) ? -errno : 0;
+	errno = kept;
+	return err;
+}
+
+uint32_t shmi_os_tid(void)
+{
+	return (uint32_t)syscall(SYS_gettid);
+}
+
+uint32_t shmi_os_clock(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint32_t)now.tv_nsec;
+}
+
+static int stat_result(int err, const struct stat *sb, struct shmi_stat *st)
+{
+	if (err)
+		return err;
+	st->dev = sb->st_dev;
+	st->ino = sb->st_ino;
+	st->len = (uint64_t)sb->st_size;
+	st->mode = sb->st_mode;
+	st->uid = sb->st_uid;
+	st->nlink = (uint32_t)sb->st_nlink;
+	return 0;
+}
+
+int shmi_os_stat(const char *path, bool follow, struct shmi_stat *st)
+{
+	struct stat sb;
+
+	return stat_result(
+		CALL(int, follow ? stat(path, &sb) : lstat(path, &sb)), &sb,
+		st);
+}
+
+int shmi_os_fstat(int fd, struct shmi_stat *st)
+{
+	struct stat sb;
+
+	return stat_result(CALL(int, fstat(fd, &sb)), &sb, st);
+}
+
+/* O_NONBLOCK: whatever @path has become meanwhile, this does not wait. */
+static int open_flags(bool rw)
+{
+	return (rw ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+}
+
+int shmi_os_open(const char *path, bool rw)
+{
+	return CALL(int, open(path, open_flags(rw)));
+}
+
+int shmi_os_open_dir(const char *path)
+{
+	return CALL(int, open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+int shmi_os_openat(int dirfd, const char *name, bool rw)
+{
+	return CALL(int, openat(dirfd, name, open_flags(rw) | O_NOFOLLOW));
+}
+
+static void proc_name(char name[32], int fd)
+{
+	snprintf(name, 32, "/proc/self/fd/%d", fd);
+}
+
+int shmi_os_reopen(int fd, bool rw)
+{
+	char name[32];
+
+	proc_name(name, fd);
+	return shmi_os_open(name, rw);
+}
+
+int shmi_os_dup(int fd)
+{
+	return CALL(int, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+int shmi_os_dup_above(int fd, int least)
+{
+	int copy = CALL(int, fcntl(fd, F_DUPFD_CLOEXEC, least));
+
+	return copy == -EINVAL || copy == -EMFILE ? shmi_os_dup(fd) : copy;
+}
+
+void shmi_os_keep_on_exec(int fd)
+{
+	if (fd >= 0)
+		CALL(int, fcntl(fd, F_SETFD, 0));
+}
+
+int shmi_os_dup_over(int fd, int over)
+{
+	int flags = CALL(int, fcntl(over, F_GETFD));
+	int err;
+
+	if (flags < 0)
+		return flags;
+	err = CALL(int, dup3(fd, over, flags & FD_CLOEXEC ? O_CLOEXEC : 0));
+	return err < 0 ? err : 0;
+}
+
+int shmi_os_is_rdonly(int fd)
+{
+	int flags = CALL(int, fcntl(fd, F_GETFL));
+
+	if (flags < 0)
+		return flags;
+	if (flags & O_PATH)
+		return -EBADF;
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		return -EACCES;
+	return (flags & O_ACCMODE) == O_RDONLY;
+}
+
+int shmi_os_tmpfile(const char *dir, unsigned int mode)
+{
+	return CALL(int, open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+}
+
+int shmi_os_create(const char *path, unsigned int mode)
+{
+	return CALL(int,
+		    open(path,
+			 O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
+			 mode));
+}
+
+#define MEMFD_CLOEXEC 0x1u
+#define MEMFD_HUGETLB 0x4u
+#define MEMFD_NOEXEC_SEAL 0x8u /* Linux 6.3; else a line in its log */
+#define MEMFD_EXEC 0x10u
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#endif
+#define SEAL_SEAL 0x1
+
+/* Nobody can seal the file: that would be a grow that fails for all. */
+int shmi_os_memfd(size_t huge, bool exec)
+{
+	unsigned int flags = MEMFD_CLOEXEC;
+	int fd, err;
+
+	if (huge)
+		flags |= MEMFD_HUGETLB | (unsigned int)__builtin_ctzl(huge)
+						 << SHMI_MAP_HUGE_SHIFT;
+	fd = CALL(int, (int)syscall(SYS_memfd_create, "libshmem",
+				    flags | (exec ? MEMFD_EXEC
+						  : MEMFD_NOEXEC_SEAL)));
+	if (fd == -EINVAL) /* an older kernel, whose files are sealed anyway */
+		fd = CALL(int,
+			  (int)syscall(SYS_memfd_create, "libshmem", flags));
+	else if (fd >= 0 && !exec) {
+		err = CALL(int, fcntl(fd, F_ADD_SEALS, SEAL_SEAL));
+		if (err < 0) {
+			shmi_os_close(fd);
+			fd = err;
+		}
+	}
+	return huge && fd == -EINVAL ? -ENODEV : fd;
+}
+
+int shmi_os_link(int fd, int dirfd, const char *name)
+{
+	char proc[32];
+	int err;
+
+	if (dirfd < 0)
+		dirfd = AT_FDCWD;
+	/* Without CAP_DAC_READ_SEARCH an older kernel says ENOENT here. */
+	err = CALL(int, linkat(fd, "", dirfd, name, AT_EMPTY_PATH));
+	if (!err || err == -EEXIST)
+		return err;
+	proc_name(proc, fd);
+	return CALL(int,
+		    linkat(AT_FDCWD, proc, dirfd, name, AT_SYMLINK_FOLLOW));
+}
+
+int shmi_os_rename(int dirfd, const char *from, const char *to)
+{
+	if (dirfd < 0)
+		dirfd = AT_FDCWD;
+	return CALL(int, renameat(dirfd, from, dirfd, to));
+}
+
+int shmi_os_move(const char *from, const char *to)
+{
+	int err = CALL(int, link(from, to));
+
+	if (!err || err == -EEXIST)
+		return err ? err : shmi_os_unlink_path(from);
+	/* No hard links here (vfat, say). */
+	return CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD,
+				      to, 1u /* RENAME_NOREPLACE */));
+}
+
+int shmi_os_unlink(int dirfd, const char *name)
+{
+	return CALL(int, unlinkat(dirfd, name, 0));
+}
+
+int shmi_os_unlink_path(const char *path)
+{
+	return CALL(int, unlink(path));
+}
+
+int shmi_os_fchmod(int fd, unsigned int mode)
+{
+	return CALL(int, fchmod(fd, mode));
+}
+
+int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n =
+			CALL(ssize_t, pread(fd, (char *)buf + done, len - done,
+					    (off_t)(off + done)));
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return -ENODATA;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n =
+			CALL(ssize_t, pwrite(fd, (const char *)buf + done,
+					     len - done, (off_t)(off + done)));
+		if (n < 0)
+			return (int)n;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize)
+{
+	struct statfs sf;
+	int err = CALL(int, fstatfs(fd, &sf));
+
+	if (err)
+		return err;
+	return sf.f_type == HUGETLBFS_KIND && (uint64_t)sf.f_bsize == pagesize;
+}
+
+bool shmi_os_is_tmpfs(int fd)
+{
+	struct statfs sf;
+
+	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
+void shmi_os_close(int fd)
+{
+	int kept = errno;
+
+	if (fd >= 0)
+		close(fd); /* on Linux it is closed whatever it says */
+	errno = kept;
+}
+
+int shmi_os_lines(const char *path, int (*each)(char *line, void *arg),
+		  void *arg)
+{
+	int kept = errno, rc = 0;
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t room = 0;
+
+	if (!f) {
+		rc = -errno;
+		errno = kept;
+		return rc;
+	}
+	while (!rc && getline(&line, &room, f) >= 0)
+		rc = each(line, arg);
+	free(line);
+	fclose(f);
+	errno = kept;
+	return rc;
+}
+
+int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
+		  void *arg)
+{
+	int kept = errno, rc = 0;
+	int fd = shmi_os_openat(dirfd, ".", false);
+	struct dirent *entry;
+	DIR *dir;
+
+	if (fd < 0)
+		return fd;
+	dir = fdopendir(fd);
+	if (!dir) {
+		rc = -errno;
+		shmi_os_close(fd);
+		errno = kept;
+		return rc;
+	}
+	while (!rc && (entry = readdir(dir)))
+		rc = each(entry->d_name, arg);
+	closedir(dir);
+	errno = kept;
+	return rc;
+}
+
+/*
+ * Asked before each call that makes a file longer, since the kernel refuses
+ * with SIGXFSZ, whichever call it is. It is a quarter of a lazy grow (0.14 of
+ * 0.59 us), and nothing cheaper was found: a value kept from an earlier call is
+ * wrong once setrlimit, or another's prlimit, lowers it, which nobody tells us;
+ * to block the signal takes two calls; and a file made longer in steps needs
+ * fewer calls, but is not as long as size says, which repair and readers of a
+ * file cut at rest go by (size.c).
+ */
+uint64_t shmi_os_file_limit(void)
+{
+#ifdef SYS_getrlimit
+	/* Half the price of prlimit64, which the C library takes. */
+	struct {
+		unsigned long soft, hard;
+	} limit;
+
+	if (syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit))
+		return INT64_MAX;
+	return limit.soft < INT64_MAX ? limit.soft : INT64_MAX;
+#else
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit))
+		return INT64_MAX;
+	return limit.rlim_cur < INT64_MAX ? limit.rlim_cur : INT64_MAX;
+#endif
+}
+
+int shmi_os_shortage(int err)
+{
+	if (err == -ENOSPC || err == -EDQUOT || err == -EFBIG)
+		return -ENOMEM;
+	return err;
+}
+
+int shmi_os_extend(int fd, uint64_t len, uint64_t limit)
+{
+	if (len > limit)
+		return -ENOMEM;
+	return shmi_os_shortage(CALL(int, ftruncate(fd, (off_t)len)));
+}
+
+/*
+ * With the signal held back, and taken away if the call has brought it. It is
+ * sent to the thread, so no other one gets it meanwhile.
+ */
+static int cut_above_limit(int fd, uint64_t len)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t xfsz, before, pending;
+	int err;
+
+	sigemptyset(&xfsz);
+	sigaddset(&xfsz, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &xfsz, &before);
+	sigpending(&pending);
+	err = CALL(int, ftruncate(fd, (off_t)len));
+	if (err == -EFBIG && !sigismember(&pending, SIGXFSZ)) {
+		int kept = errno;
+
+		while (sigtimedwait(&xfsz, NULL, &now) < 0 && errno == EINTR)
+			;
+		errno = kept;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return shmi_os_shortage(err);
+}
+
+/*
+ * Somebody who may write the file could have cut it to less right before, so
+ * that this makes it longer. Above the limit that would be a signal.
+ */
+int shmi_os_cut(int fd, uint64_t len)
+{
+	if (len > shmi_os_file_limit())
+		return cut_above_limit(fd, len);
+	return CALL(int, ftruncate(fd, (off_t)len));
+}
+
+/*
+ * Kernels give a piece up, and undo it, when a signal comes; so the pieces
+ * get smaller. The signal is delivered in between, so that even a timer that
+ * fires all the time lets single pages pass sooner or later; @len 64 tries of
+ * the smallest piece is where we say that it does not.
+ */
+int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
+		     uint64_t limit)
+{
+	int kept = errno, mode = extend ? 0 : FALLOC_FL_KEEP_SIZE;
+	uint64_t piece = len, done = 0;
+	unsigned int tries = 0;
+	int err = extend && off + len > limit ? -ENOMEM : 0;
+
+	while (!err && done < len) {
+		if (piece > len - done)
+			piece = len - done;
+		if (!fallocate(fd, mode, (off_t)(off + done), (off_t)piece)) {
+			done += piece;
+			tries = 0;
+			continue;
+		}
+		if (errno != EINTR || ++tries == 64)
+			err = errno == ENOSYS ? -EOPNOTSUPP : -errno;
+		else if (piece / 2 >= 4096)
+			piece = piece / 2 & ~4095ull;
+	}
+	errno = kept;
+	return shmi_os_shortage(err);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* error.c - what the library says of an arena, in words */
+#include "ctl.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+int ctl_arena_error(const char *path)
+{
+	int err = errno;
+	struct ctl_arena a;
+	const char *wrong;
+
+	switch (err) {
+	case EADDRINUSE:
+		return ctl_error(path, "its address range is taken here");
+	case EUSERS:
+		return ctl_error(path, "more processes have it open than fit");
+	case EUCLEAN:
+		return ctl_error(path, "what others share was overwritten");
+	case EBUSY:
+		return ctl_error(path, "somebody has it open");
+	case ENODEV:
+		return ctl_error(path, "no hugetlbfs mount of that page size "
+				       "that we can write to");
+	case EOPNOTSUPP:
+	case ENOLCK:
+		return ctl_error(path, "the file system has no file locks");
+	case EINVAL:
+	case ENOENT:
+		/* It only says that; a look says what it is. */
+		wrong = ctl_inspect(path, &a);
+		if (wrong)
+			return ctl_error(path, "%s", wrong);
+		if (a.wrong[0])
+			ctl_error(path, "%s", a.wrong);
+		else
+			ctl_error(path, "%s", strerror(err));
+		ctl_inspect_end(&a);
+		return CTL_FAILED;
+	}
+	return ctl_error(path, "%s", strerror(err));
+}
+
+int ctl_room_error(const char *path, const tmc_shmem_t *shm, uint64_t bytes)
+{
+	uint64_t max = tmc_shmem_maximum_size(shm);
+	uint64_t size = tmc_shmem_current_size(shm);
+	char want[CTL_HUMAN], have[CTL_HUMAN];
+	int fd = tmc_shmem_hugefd(shm);
+	struct statfs s;
+
+	if (errno != ENOMEM)
+		return ctl_arena_error(path);
+	if (bytes > max - size)
+		return ctl_error(path, "%s more are beyond its maximum, %s",
+				 ctl_human(bytes, want), ctl_human(max, have));
+	if (fd < 0)
+		fd = tmc_shmem_fd(shm);
+	if (!fstatfs(fd, &s) && s.f_blocks &&
+	    bytes > (uint64_t)s.f_bavail * (uint64_t)s.f_bsize)
+		return ctl_error(
+			path, "no room for %s, the file system has %s left",
+			ctl_human(bytes, want),
+			ctl_human((uint64_t)s.f_bavail * (uint64_t)s.f_bsize,
+				  have));
+	return ctl_error(path, "no room for %s", ctl_human(bytes, want));
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_mspace_owner.c - who owns what in a heap, when the numbers that say so
+ * begin anew, and when a thread ends without a word.
+ */
+#include "test.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <shmem.h>
+
+#include "kernel.h"
+#include "peer.h"
+#include "span.h"
+
+#define MANY 2000
+
+static tmc_shmem_t *shm;
+static struct heap_hdr *heap;
+static void *p[MANY];
+
+static int make_heap(void **state)
+{
+	(void)state;
+	shm = tmc_shmem_create(box_path("owner"), NULL, NULL, GIB);
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	return !heap;
+}
+
+static int drop_heap(void **state)
+{
+	(void)state;
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(box_path("owner"));
+}
+
+static size_t used(void)
+{
+	size_t n = 0;
+
+	tmc_mspace_statistics(heap, NULL, NULL, &n);
+	return n;
+}
+
+static void take_many(void)
+{
+	size_t i;
+
+	for (i = 0; i < MANY; i++)
+		p[i] = tmc_mspace_malloc(heap, 100);
+}
+
+static void give_many(void)
+{
+	size_t i;
+
+	for (i = 0; i < MANY; i++)
+		tmc_mspace_free(p[i]);
+}
+
+/* As if so many processes had come to the heap with every slot. */
+static void forge_lives(uint32_t n)
+{
+	size_t i;
+
+	for (i = 0; i < LAYOUT_SLOTS; i++)
+		heap->life[i] = n;
+}
+
+static uint64_t sum_of_lives(void)
+{
+	uint64_t sum = 0;
+	size_t i;
+
+	for (i = 0; i < LAYOUT_SLOTS; i++)
+		sum += heap->life[i];
+	return sum;
+}
+
+/* ----- arrivals ----- */
+
+static int stays_itself(struct peer *self, void *arg)
+{
+	uint64_t owner, lives;
+	size_t i;
+
+	PEER_CHECK(self && !arg);
+	take_many();
+	owner = shmi_thread_last->owner;
+	PEER_CHECK(heap_owner_life(owner));
+	lives = sum_of_lives();
+	for (i = 0; i < 3; i++)
+		PEER_CHECK(!tmc_mspace_check(heap));
+	give_many();
+	PEER_CHECK(shmi_thread_last->owner == owner);
+	PEER_CHECK(sum_of_lives() == lives);
+	return 0;
+}
+
+static void a_process_is_itself_when_the_count_begins_anew(void **state)
+{
+	uint32_t n;
+
+	(void)state;
+	for (n = HEAP_THREADS - 2; n <= HEAP_THREADS + 1; n++) {
+		forge_lives(n);
+		assert_int_equal(peer_run(stays_itself, NULL), 0);
+	}
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+/* Who is alone has the first slot, and the same one the next time. */
+static void what_an_earlier_life_left_is_nobodys(void **state)
+{
+	uint64_t owner;
+	void *large;
+
+	(void)state;
+	forge_lives(0);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("owner"));
+	take_many();
+	large = tmc_mspace_malloc(heap, 120 * KIB);
+	tmc_mspace_free(large);
+	large = tmc_mspace_malloc(heap, 120 * KIB);
+	tmc_mspace_free(large); /* is held */
+	owner = shmi_thread_last->owner;
+	assert_int_equal(heap_owner_life(owner), 1);
+	forge_lives(HEAP_THREADS);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("owner"));
+	assert_non_null(shm);
+	give_many();
+	assert_int_equal(heap_owner_life(shmi_thread_last->owner), 1);
+	assert_int_equal(heap_owner_slot(shmi_thread_last->owner),
+			 heap_owner_slot(owner));
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(used(), 0);
+	/* Also what was held: all of it is free. */
+	assert_int_equal(tmc_mspace_trim(heap, 0), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+/* ----- threads ----- */
+
+static void *my_number(void *number)
+{
+	tmc_mspace_free(tmc_mspace_malloc(heap, 100));
+	*(uint32_t *)number = shmi_thread_last->view.number;
+	return NULL;
+}
+
+static void no_two_threads_have_one_number(void **state)
+{
+	uint32_t mine, other;
+	pthread_t thread;
+	size_t i;
+
+	(void)state;
+	my_number(&mine);
+	for (i = 0; i < 3; i++) {
+		shmi_view_numbers =
+			((uint64_t)i + 1) * ((uint64_t)HEAP_THREADS + 1) + mine;
+		pthread_create(&thread, NULL, my_number, &other);
+		pthread_join(thread, NULL);
+		assert_int_equal(other, (mine + 1) & HEAP_THREADS);
+	}
+}
+
+/* ----- a large block, when the one who held it dies ----- */
+
+#define LARGE (120 * KIB)
+
+static struct peer holder;
+static char *given;
+
+static int hold_and_give(struct peer *self, void *arg)
+{
+	uint64_t word;
+	char *block = NULL;
+	int i;
+
+	PEER_CHECK(!arg);
+	for (i = 0; i < 2; i++) { /* the second time it is held */
+		block = tmc_mspace_malloc(heap, LARGE);
+		PEER_CHECK(block);
+		tmc_mspace_free(block);
+	}
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &word));
+	given = tmc_mspace_malloc(heap, LARGE);
+	PEER_CHECK(given == block);
+	memset(given, 7, LARGE);
+	PEER_CHECK(!peer_put(self, (uintptr_t)given));
+	peer_get(self, &word); /* until it is killed */
+	return 1;
+}
+
+/* The sweep has read whose the run is, and asks whether that one is alive. */
+static void it_gives_and_dies(void)
+{
+	uint64_t word = 0;
+
+	if (!peer_put(&holder, 0))
+		peer_get(&holder, &word);
+	given = (char *)(uintptr_t)word;
+	peer_kill(&holder);
+}
+
+static void what_was_given_out_before_a_death_stays(void **state)
+{
+	uint64_t word;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(peer_fork(&holder, hold_and_give, NULL), 0);
+	assert_int_equal(peer_get(&holder, &word), 0);
+	kernel_before_look(it_gives_and_dies);
+	assert_true(tmc_mspace_trim(heap, 0) >= 0);
+	assert_non_null(given);
+	assert_true(tmc_mspace_usable_size(given) >= LARGE);
+	for (i = 0; i < LARGE; i++)
+		assert_int_equal(given[i], 7);
+	tmc_mspace_free(given);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(), 0);
+}
+
+/* ----- a thread's end ----- */
+
+static void *take_and_vanish(void *arg)
+{
+	take_many();
+	syscall(SYS_exit, 0);
+	return arg;
+}
+
+static void *take_and_wait(void *fd)
+{
+	char byte;
+
+	take_many();
+	write(((int *)fd)[1], "x", 1);
+	for (;;)
+		read(((int *)fd)[2], &byte, 1); /* where it is cancelled */
+	return NULL;
+}
+
+static void *take_and_exit(void *arg)
+{
+	take_many();
+	pthread_exit(arg);
+}
+
+static int end_thread(void *(*run)(void *arg))
+{
+	int fd[4];
+	char byte;
+	pthread_t thread;
+
+	PEER_CHECK(!pipe(fd) && !pipe(fd + 2));
+	PEER_CHECK(!pthread_create(&thread, NULL, run, fd));
+	if (run == take_and_wait) {
+		PEER_CHECK(read(fd[0], &byte, 1) == 1);
+		PEER_CHECK(!pthread_cancel(thread));
+	}
+	PEER_CHECK(!pthread_join(thread, NULL));
+	return 0;
+}
+
+static int thread_is_cancelled(struct peer *self, void *how)
+{
+	PEER_CHECK(self);
+	if (end_thread(how ? take_and_exit : take_and_wait))
+		return 1;
+	give_many();
+	PEER_CHECK(tmc_mspace_trim(heap, 0) == 1);
+	PEER_CHECK(used() == 0);
+	return 0;
+}
+
+static void a_thread_that_is_cancelled_gives_its_spans_back(void **state)
+{
+	(void)state;
+	assert_int_equal(peer_run(thread_is_cancelled, NULL), 0);
+	assert_int_equal(peer_run(thread_is_cancelled, heap), 0);
+	assert_int_equal(used(), 0);
+}
+
+/* What it had is its process's, as libshmem(7) says. */
+static int thread_vanishes(struct peer *self, void *arg)
+{
+	size_t footprint, after, i;
+
+	PEER_CHECK(self && !arg && !end_thread(take_and_vanish));
+	give_many();
+	tmc_mspace_statistics(heap, NULL, &footprint, NULL);
+	for (i = 0; i < 10; i++) {
+		take_many();
+		give_many();
+	}
+	tmc_mspace_statistics(heap, NULL, &after, NULL);
+	PEER_CHECK(after <= footprint + MIB);
+	PEER_CHECK(tmc_mspace_trim(heap, 0) >= 0 && !tmc_mspace_check(heap));
+	return 0;
+}
+
+static void what_a_thread_has_that_vanishes_stays_while_its_process_lives(
+	void **state)
+{
+	(void)state;
+	if (UNDER_SANITIZER) {
+		print_message("a sanitizer waits for the thread's end\n");
+		skip();
+	}
+	assert_int_equal(peer_run(thread_vanishes, NULL), 0);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(used(), 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_process_is_itself_when_the_count_begins_anew),
+		TEST(what_an_earlier_life_left_is_nobodys),
+		TEST(no_two_threads_have_one_number),
+		TEST(what_was_given_out_before_a_death_stays),
+		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
+		TEST(what_a_thread_has_that_vanishes_stays_while_its_process_lives),
+	};
+
+	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
+}
