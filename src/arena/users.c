@@ -165,9 +165,10 @@ int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
 
 void shmi_users_leave(struct layout_hdr *h, uint32_t slot)
 {
-	/* relaxed: as in the claim; only a guest's word is a claim */
+	/* Only a guest's word is a claim. release: who sees that it has left
+	 * takes over what it had (heap.c). */
 	if (slot < LAYOUT_GUESTS)
-		atomic_store_explicit(&h->slot[slot], 0, memory_order_relaxed);
+		atomic_store_explicit(&h->slot[slot], 0, memory_order_release);
 }
 
 int shmi_users_alive(int fd, uint32_t slot)
