@@ -145,11 +145,29 @@ static void gc_looks_again_for_the_owner_of_a_companion(void **state)
 	assert_int_equal(box_umount("huge"), 0);
 }
 
+/* What tmc_shmem_unlink_idle() could not move back, or a death of it left. */
+static void gc_takes_an_arena_aside_for_an_arena(void **state)
+{
+	const char *aside = text("%s/.a.tmcold-0123456789abcdef", dir);
+	tmc_shmem_t *shm = make(aside, MIB);
+
+	(void)state;
+	IS(0, "gc", "--yes", dir);
+	assert_string_equal(cmd.out, "1 in use are kept\n");
+	assert_int_equal(access(aside, F_OK), 0);
+	tmc_shmem_close(shm);
+	IS(0, "gc", "--dry-run", dir);
+	SAYS(text(" arena %s\n", aside));
+	IS(0, "gc", "--yes", dir);
+	assert_int_equal(access(aside, F_OK), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(gc_never_takes_the_companion_of_a_new_arena),
 		TEST(gc_looks_again_for_the_owner_of_a_companion),
+		TEST(gc_takes_an_arena_aside_for_an_arena),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
