@@ -4,6 +4,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -430,6 +432,12 @@ static void its_companion_goes_too(void **state)
 /* ----- at the same time ----- */
 
 #define ROUNDS 6000
+#define EACH 1000 /* rounds: waits for either outcome */
+
+static struct {
+	_Atomic int over;	   /* the racers have ended, or one failed */
+	_Atomic unsigned int kept; /* how often EBUSY was the answer */
+} * shared;
 
 /* Whether the name is this arena's. Nothing but a removal can change that. */
 static int has_name(tmc_shmem_t *shm, const char *path)
@@ -454,37 +462,84 @@ static tmc_shmem_t *open_or_create(const struct way *r)
 	}
 }
 
-static int race(struct peer *self, void *arg)
+/* Waits until a removal has failed since this process had it open. */
+static void wait_for_busy(void)
 {
-	const struct way *r = arg;
+	/* relaxed: nothing else comes with these words */
+	unsigned int before =
+		atomic_load_explicit(&shared->kept, memory_order_relaxed);
+
+	while (atomic_load_explicit(&shared->kept, memory_order_relaxed) ==
+		       before &&
+	       !atomic_load_explicit(&shared->over, memory_order_relaxed))
+		sched_yield();
+}
+
+/*
+ * Waits until a removal has worked. When the other racer waits here, too, or
+ * has ended, nobody has it open and nobody makes it anew.
+ */
+static void wait_for_removal(const char *path)
+{
+	/* relaxed: as above */
+	while (!access(path, F_OK) &&
+	       !atomic_load_explicit(&shared->over, memory_order_relaxed))
+		sched_yield();
+}
+
+static int races(struct peer *self, const struct way *r)
+{
 	uint64_t word;
 	int i;
 
 	PEER_CHECK(!peer_get(self, &word));
-	for (i = 0; i < ROUNDS; i++) {
+	for (i = 1; i <= ROUNDS; i++) {
 		tmc_shmem_t *shm = open_or_create(r);
 
 		PEER_CHECK(shm);
+		if (i % EACH == 0)
+			wait_for_busy();
 		PEER_CHECK(has_name(shm, r->path));
 		tmc_shmem_close(shm);
+		if (i % EACH == 0)
+			wait_for_removal(r->path);
 	}
 	return 0;
 }
 
-static _Atomic int *over; /* shared: the others have ended */
+static int removes(const char *path, uint64_t *removed)
+{
+	/* relaxed: as above */
+	while (!atomic_load_explicit(&shared->over, memory_order_relaxed)) {
+		if (!tmc_shmem_unlink_idle(path))
+			++*removed;
+		else if (errno == EBUSY)
+			atomic_fetch_add_explicit(&shared->kept, 1,
+						  memory_order_relaxed);
+		else
+			PEER_CHECK(errno == ENOENT);
+	}
+	return 0;
+}
 
-static int removes(struct peer *self, void *path)
+/* Who fails does not let the others wait for it. */
+static int racer(struct peer *self, void *arg)
+{
+	int rc = races(self, arg);
+
+	if (rc)
+		atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
+	return rc;
+}
+
+static int remover(struct peer *self, void *path)
 {
 	uint64_t removed = 0;
+	int rc = removes(path, &removed);
 
-	/* relaxed: nothing else comes with it */
-	while (!atomic_load_explicit(over, memory_order_relaxed)) {
-		if (!tmc_shmem_unlink_idle(path))
-			removed++;
-		else
-			PEER_CHECK(errno == EBUSY || errno == ENOENT);
-	}
-	return peer_put(self, removed);
+	if (rc)
+		atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
+	return rc | peer_put(self, removed);
 }
 
 /* Who has it open has its name as well, as long as all remove it this way. */
@@ -493,34 +548,38 @@ static void of_opening_and_removing_one_comes_first(void **state)
 	const char *path = box_path("idle");
 	struct way ways[] = { { path, tmc_shmem_open },
 			      { path, tmc_shmem_open_readonly } };
-	uint64_t removed = 0, n;
+	uint64_t removed = 0, n = 0;
+	unsigned int kept;
 	struct peer p[4];
 	int i, bad = 0;
 
 	(void)state;
-	over = mmap(NULL, sizeof(*over), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(over, MAP_FAILED);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(shared, MAP_FAILED);
 	for (i = 0; i < 2; i++) {
-		assert_int_equal(peer_fork(&p[i], race, &ways[i]), 0);
-		assert_int_equal(peer_fork(&p[2 + i], removes, (void *)path),
+		assert_int_equal(peer_fork(&p[i], racer, &ways[i]), 0);
+		assert_int_equal(peer_fork(&p[2 + i], remover, (void *)path),
 				 0);
 	}
 	for (i = 0; i < 2; i++)
 		assert_int_equal(peer_put(&p[i], 1), 0);
 	for (i = 0; i < 2; i++)
 		bad += peer_end(&p[i]);
-	/* relaxed: nothing else comes with it */
-	atomic_store_explicit(over, 1, memory_order_relaxed);
+	/* relaxed: as above */
+	atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
 	for (i = 2; i < 4; i++) {
 		bad += peer_get(&p[i], &n);
 		bad += peer_end(&p[i]);
 		removed += n;
 	}
-	print_message("removed %u times\n", (unsigned int)removed);
+	kept = atomic_load_explicit(&shared->kept, memory_order_relaxed);
+	print_message("removed %u times, kept %u times\n",
+		      (unsigned int)removed, kept);
+	munmap(shared, sizeof(*shared));
 	assert_int_equal(bad, 0);
-	munmap((void *)over, sizeof(*over));
-	assert_int_not_equal(removed, 0);
+	assert_in_range(removed, ROUNDS / EACH, UINT64_MAX);
+	assert_in_range(kept, ROUNDS / EACH, UINT_MAX);
 	assert_true(tmc_shmem_unlink_idle(path) == 0 || errno == ENOENT);
 	assert_int_equal(probe_files(box_path("")), 0);
 }
