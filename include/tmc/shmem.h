@@ -185,12 +185,15 @@ TMC_API int tmc_shmem_unlink(const char *path);
  * Whoever opens it by name at the same time either has it open, and then this
  * fails, or finds no file any more. Needs permission to write to the arena.
  * For the moment of the call the file may have another name in its folder,
- * ".NAME.tmcnew-RANDOM"; who finds one that stays may call this for it.
+ * ".NAME.tmcold-RANDOM"; who finds one that stays may call this for it.
  *
  * Return: 0, or -1 with errno set:
  *   EBUSY   some process has it open, this one perhaps, or is opening it; or
- *           has inherited a descriptor of one that had
+ *           has inherited a descriptor of one that had; or holds a file lock
+ *           on it, for which permission to read is enough
  *   ENOENT  no such file
+ *   EEXIST  it was gone; two new arenas took its name during the call, and the
+ *           first of them is now ".NAME.tmcold-RANDOM"
  *   EINVAL  not an arena, or NULL
  *   EACCES, EPERM, EROFS, ELOOP, ENAMETOOLONG, ENOTDIR, EMFILE, ENFILE, ETXTBSY
  *           as for open(2) for writing and unlink(2)

@@ -10,8 +10,8 @@
  *
  * Where the file system has no O_TMPFILE (some overlays, NFS) the file has a
  * temporary name first, ".NAME.tmcnew-RANDOM" in the same directory. If we die
- * with it, the next create of NAME there removes it: it knows the name, and by
- * the SLOT's file lock that its maker is gone.
+ * with it, the next create of NAME there that needs one, too, removes it: it
+ * knows the name, and by the SLOT's file lock that its maker is gone.
  *
  * An anonymous arena is built the same way in files of memfd_create(2), which
  * have no place where a name could be; so there is nothing to publish, and the

@@ -364,39 +364,59 @@ static int same_file(const char *path, const struct shmi_stat *st)
 	return err;
 }
 
+/* Whether it is the rename that cannot be done here, and unlink(2) can. */
+static bool no_rename(int err)
+{
+	return err == -EINVAL || err == -ENOSYS || err == -EOPNOTSUPP ||
+	       err == -ENAMETOOLONG || err == -ENOSPC || err == -EDQUOT;
+}
+
 /*
  * Removes @path if it is that file, which we keep others out of. Who removes it
  * this way, too, has done so before: that is seen by a look. But between look
  * and unlink(2) somebody could unlink it without asking and create another
  * arena of that name, which would go instead, with users who just began. So
- * the name is moved aside first, and back where it turns out to be another
- * file's. If we die in between, the file has a name by which the next create
- * of this path, or a shmemctl gc, knows it for a leftover.
+ * the name is moved aside first, to one that nobody else makes up, and looked
+ * at there.
+ *
+ * What remains: if all that happens between the look and the move, the other
+ * arena has no name until it is moved back, and whoever opens it then gets
+ * ENOENT. If a third one has been created there meanwhile it keeps the name,
+ * and the other stays aside, as it does if we die: whole, with its users, and
+ * EEXIST tells of it. If we die with our own aside, it is what we found: an
+ * arena that nobody has open. Neither is taken for a leftover of a create; gc
+ * removes both as it does any arena, if nobody has it open.
  */
 static int remove_just(const char *path, const struct shmi_stat *st)
 {
 	const char *slash = strrchr(path, '/');
 	const char *name = slash ? slash + 1 : path;
 	char aside[PATH_MAX];
-	uint64_t random;
-	int err = shmi_os_random(&random, sizeof(random));
+	uint64_t random = 0;
+	int err = shmi_os_random(&random, sizeof(random)), back, len;
 
+	len = snprintf(aside, sizeof(aside),
+		       "%.*s.%.200s" SHMI_OPEN_ASIDE "%016" PRIx64,
+		       (int)(name - path), path, name, random);
 	if (!err)
 		err = same_file(path, st);
 	if (err)
 		return err;
-	/* No room for such a name: unlink says what else is wrong. */
-	if (snprintf(aside, sizeof(aside),
-		     "%.*s.%.200s" SHMI_OPEN_MARK "%016" PRIx64,
-		     (int)(name - path), path, name,
-		     random) >= (int)sizeof(aside) ||
-	    shmi_os_rename(-1, path, aside))
-		return shmi_os_unlink_path(path);
+	err = len < (int)sizeof(aside) ? shmi_os_rename(-1, path, aside)
+				       : -ENAMETOOLONG;
+	if (no_rename(err)) {
+		err = same_file(path, st);
+		return err ? err : shmi_os_unlink_path(path);
+	}
+	if (err)
+		return err;
 	err = same_file(aside, st);
 	if (!err)
-		return shmi_os_unlink_path(aside);
-	shmi_os_move(aside, path);
-	return err;
+		err = shmi_os_unlink_path(aside);
+	if (!err)
+		return 0;
+	back = shmi_os_move(aside, path);
+	return back ? back : err;
 }
 
 /* Through a descriptor of its own, so that a file which is put in the place of

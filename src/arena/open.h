@@ -33,8 +33,15 @@ int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out);
 /* @idle: only if nobody has it open, or -EBUSY. */
 int shmi_open_unlink(const char *path, bool idle);
 
-/* In the name of a file that has it only for a moment: ".NAME.tmcnew-RANDOM".
- * If it is still there, and nobody has it open, a death has left it. */
+/* In the name of a file that is being made where there is no O_TMPFILE:
+ * ".NAME.tmcnew-RANDOM". If it is still there, and nobody has it open, a death
+ * has left it, and it has never been an arena that others could open: the next
+ * create of NAME without O_TMPFILE removes it, and gc. */
 #define SHMI_OPEN_MARK ".tmcnew-"
+
+/* In the name of an arena that is being removed: ".NAME.tmcold-RANDOM". If it
+ * is still there it is a whole arena, somebody's perhaps (open.c). So it goes
+ * like any other: by an unlink of that name, or gc, if nobody has it open. */
+#define SHMI_OPEN_ASIDE ".tmcold-"
 
 #endif

@@ -307,13 +307,15 @@ int shmi_os_rename(int dirfd, const char *from, const char *to)
 
 int shmi_os_move(const char *from, const char *to)
 {
-	int err = CALL(int, link(from, to));
+	int err =
+		CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD,
+				       to, 1u /* RENAME_NOREPLACE */));
 
-	if (!err || err == -EEXIST)
-		return err ? err : shmi_os_unlink_path(from);
-	/* No hard links here (vfat, say). */
-	return CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD,
-				      to, 1u /* RENAME_NOREPLACE */));
+	if (err != -EINVAL && err != -ENOSYS)
+		return err;
+	/* Not here (NFS, say): both names for a moment. */
+	err = CALL(int, link(from, to));
+	return err ? err : shmi_os_unlink_path(from);
 }
 
 int shmi_os_unlink(int dirfd, const char *name)

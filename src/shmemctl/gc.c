@@ -9,11 +9,14 @@
  *	temporary	files that a death of a create left before they were
  *			arenas: the same locks, as create.c does it
  *	companions	without an arena: a lease, which the kernel gives only
- *			for a file that nobody has open
+ *			for a file that nobody has open, and then a look
+ *			whether the arena is in the folder after all
  *
  * A companion has no way back to its arena but the inode number in its name,
  * and the arena can be on any file system. So of companions it removes only
- * those without an arena in the folder, and only when told to.
+ * those without an arena in the folder, and only when told to. A companion is
+ * there before its arena's name is, so they are listed first: an arena that is
+ * made meanwhile is seen where its companion was.
  */
 #include "gc.h"
 
@@ -107,7 +110,7 @@ static void find_arenas(struct gc_list *l, const struct ctl_procs *p, int fd)
 }
 
 struct search {
-	struct gc_list *l;
+	struct gc_list *l; /* of companions only */
 	const struct ctl_procs *p;
 };
 
@@ -124,7 +127,7 @@ static int find_companions(int dirfd, const char *dir, uint64_t pagesize,
 		struct stat st;
 		uint64_t ino;
 
-		if (gc_companion_owner(name, &ino) && !gc_owned(s->l, ino) &&
+		if (gc_companion_owner(name, &ino) &&
 		    !fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) &&
 		    S_ISREG(st.st_mode) && !ctl_procs_find(s->p, 0, &st))
 			add(s->l, GC_COMPANION, ctl_format("%s/%s", dir, name),
@@ -134,6 +137,23 @@ static int find_companions(int dirfd, const char *dir, uint64_t pagesize,
 	if (n >= 0)
 		free(names);
 	return 0;
+}
+
+/* Those of @found without an arena in the folder. */
+static void add_orphans(struct gc_list *l, struct gc_list *found)
+{
+	uint64_t ino;
+	size_t i;
+
+	for (i = 0; i < found->n; i++) {
+		struct gc_item *it = &found->v[i];
+
+		if (gc_companion_owner(strrchr(it->path, '/') + 1, &ino) &&
+		    !gc_owned(l, ino)) {
+			add(l, GC_COMPANION, it->path, it->used);
+			it->path = NULL;
+		}
+	}
 }
 
 static void end(struct gc_list *l)
@@ -197,7 +217,7 @@ static int remove_all(const struct gc_list *l)
 	for (i = 0; i < l->n; i++) {
 		const struct gc_item *it = &l->v[i];
 
-		if (!gc_remove(it)) {
+		if (!gc_remove(l->dir, it)) {
 			n++;
 			bytes += it->used;
 		} else if (errno == EBUSY) {
@@ -214,15 +234,18 @@ static int remove_all(const struct gc_list *l)
 static int collect(struct gc_list *l, bool companions)
 {
 	int fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct gc_list found = { 0 };
 	struct ctl_procs p;
-	struct search s = { l, &p };
+	struct search s = { &found, &p };
 
 	if (fd < 0)
 		return ctl_errno(l->dir);
 	ctl_procs_scan(&p);
-	find_arenas(l, &p, fd);
 	if (companions)
 		ctl_each_hugetlbfs(find_companions, &s);
+	find_arenas(l, &p, fd);
+	add_orphans(l, &found);
+	end(&found);
 	ctl_procs_end(&p);
 	close(fd);
 	return CTL_OK;

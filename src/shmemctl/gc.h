@@ -28,7 +28,10 @@ bool gc_is_temporary(const char *name);
 bool gc_companion_owner(const char *name, uint64_t *ino);
 bool gc_owned(const struct gc_list *l, uint64_t ino);
 
-/* 0, or -1 and errno: EBUSY, it is in use now; ENOENT, it is gone already. */
-int gc_remove(const struct gc_item *it);
+/*
+ * 0, or -1 and errno: EBUSY, it is in use now, or its arena is in @dir; ENOENT,
+ * it is gone already.
+ */
+int gc_remove(const char *dir, const struct gc_item *it);
 
 #endif

@@ -2,6 +2,7 @@
 /* gc_remove.c - removing a file only if nobody has it open */
 #include "gc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -91,18 +92,52 @@ static int remove_temporary(const char *path)
 	return rc;
 }
 
-/* While we have the lease an opener is told to try again; should it be there
- * already, there is no lease. */
-static int remove_companion(const char *path)
+/* Whether the arena with file @ino is in @dir now: 0; -1 and errno. */
+static int has_no_owner(const char *dir, uint64_t ino)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	struct ctl_arena a;
+	struct stat st;
+	int err = 0;
+
+	if (!d)
+		return -1;
+	while (!err && (errno = 0, e = readdir(d))) {
+		if (!fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
+		    (uint64_t)st.st_ino == ino && S_ISREG(st.st_mode) &&
+		    !ctl_inspect_at(dirfd(d), e->d_name, e->d_name, &a)) {
+			err = a.huge ? EBUSY : 0;
+			ctl_inspect_end(&a);
+		}
+	}
+	if (!err)
+		err = errno;
+	closedir(d);
+	errno = err;
+	return err ? -1 : 0;
+}
+
+/*
+ * While we have the lease an opener is told to try again; should it be there
+ * already, there is no lease. Who creates has the companion open until the
+ * arena has its name. So with the lease ours the arena has one by now, which
+ * the look sees, or never will.
+ */
+static int remove_companion(const char *dir, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	uint64_t ino = 0;
 	int rc = -1, err;
 
 	if (fd < 0)
 		return -1;
+	gc_companion_owner(strrchr(path, '/') + 1, &ino);
 	signal(SIGIO, SIG_IGN); /* somebody is waiting; it is only a moment */
 	if (!fcntl(fd, F_SETLEASE, F_WRLCK)) {
 		rc = still_that(fd, path);
+		if (!rc)
+			rc = has_no_owner(dir, ino);
 		if (!rc)
 			rc = unlink(path);
 	} else if (errno == EAGAIN) {
@@ -114,13 +149,13 @@ static int remove_companion(const char *path)
 	return rc;
 }
 
-int gc_remove(const struct gc_item *it)
+int gc_remove(const char *dir, const struct gc_item *it)
 {
 	switch (it->kind) {
 	case GC_TEMPORARY:
 		return remove_temporary(it->path);
 	case GC_COMPANION:
-		return remove_companion(it->path);
+		return remove_companion(dir, it->path);
 	default:
 		return tmc_shmem_unlink_idle(it->path);
 	}

@@ -46,4 +46,9 @@ static inline int unlink_it(struct spot *s)
 	return tmc_shmem_unlink(s->path);
 }
 
+static inline int unlink_idle(struct spot *s)
+{
+	return tmc_shmem_unlink_idle(s->path);
+}
+
 #endif

@@ -104,6 +104,16 @@ static const struct step_case unlink_case = {
 	.call = unlink_it,
 };
 
+static const struct step_case idle_case = {
+	.name = "unlink_idle, huge",
+	.huge = 1,
+	.removes = 1,
+	.idle = 1,
+	.pages = 2,
+	.prepare = nothing,
+	.call = unlink_idle,
+};
+
 static const struct step_case grow_case = {
 	.name = "grow, huge",
 	.huge = 1,
@@ -176,6 +186,7 @@ DIES(nobody_is_hurt_by_a_death_in_a_repair_at_rest, repair, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_close, close, STEP_BESIDE)
 DIES(a_death_in_unlink_can_be_finished, unlink, STEP_ALONE)
 DIES(users_go_on_after_a_death_in_unlink, unlink, STEP_BESIDE)
+DIES(a_death_in_unlink_idle_leaves_one_name_at_most, idle, STEP_ALONE)
 DIES(nobody_is_hurt_by_a_death_in_grow_at_rest, grow, STEP_ALONE)
 DIES(a_death_in_grow_lets_who_waits_go_on, grow, STEP_WAITED)
 DIES(nobody_is_hurt_by_a_death_in_a_lazy_grow_at_rest, lazy, STEP_ALONE)
@@ -205,6 +216,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_close),
 		cmocka_unit_test(a_death_in_unlink_can_be_finished),
 		cmocka_unit_test(users_go_on_after_a_death_in_unlink),
+		cmocka_unit_test(
+			a_death_in_unlink_idle_leaves_one_name_at_most),
 		cmocka_unit_test(nobody_is_hurt_by_a_death_in_grow_at_rest),
 		cmocka_unit_test(a_death_in_grow_lets_who_waits_go_on),
 		cmocka_unit_test(

@@ -32,11 +32,6 @@ static int prepare_fd(struct spot *s)
 	return fd < 0;
 }
 
-static int unlink_idle(struct spot *s)
-{
-	return tmc_shmem_unlink_idle(s->path);
-}
-
 /*
  * The child joins the users of the arena before fork returns in it. It dies;
  * the parent goes on.

@@ -26,11 +26,11 @@
 static struct {
 	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
 	long nr;
-	int err;
+	int err, rename;     /* 0: it works */
 	unsigned long nodes; /* 0: those that are there */
 } without = { .nr = -1 };
 
-static void (*before_look)(void);
+static void (*before_look)(void), (*before_rename)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
 static unsigned int unlock_yields;
@@ -43,6 +43,21 @@ void kernel_slow_unlock(unsigned int yields)
 void kernel_before_look(void (*hook)(void))
 {
 	before_look = hook;
+}
+
+void kernel_before_rename(void (*hook)(void))
+{
+	before_rename = hook;
+}
+
+/* Once; it may set the next one. */
+static void call_hook(void (**which)(void))
+{
+	void (*hook)(void) = *which;
+
+	*which = NULL;
+	if (hook)
+		hook();
 }
 
 void kernel_fail(unsigned long n, int err)
@@ -76,6 +91,12 @@ int kernel_refuse(long nr, int err)
 {
 	without.nr = nr;
 	without.err = err;
+	return 0;
+}
+
+int kernel_without_rename(int err)
+{
+	without.rename = err;
 	return 0;
 }
 
@@ -139,9 +160,6 @@ PASS_ON(int, linkat, -1,
 	(int fd, const char *from, int to_fd, const char *to, int flags),
 	(fd, from, to_fd, to, flags))
 PASS_ON(int, link, -1, (const char *from, const char *to), (from, to))
-PASS_ON(int, renameat, -1,
-	(int fd, const char *from, int to_fd, const char *to),
-	(fd, from, to_fd, to))
 PASS_ON(int, fchmod, -1, (int fd, mode_t mode), (fd, mode))
 PASS_ON(ssize_t, pread, -1, (int fd, void *buf, size_t len, off_t off),
 	(fd, buf, len, off))
@@ -154,6 +172,8 @@ PASS_ON(int, mprotect, -1, (void *addr, size_t len, int prot),
 	(addr, len, prot))
 PASS_ON(void *, calloc, NULL, (size_t n, size_t size), (n, size))
 
+int __real_renameat(int fd, const char *from, int to_fd, const char *to);
+int __wrap_renameat(int fd, const char *from, int to_fd, const char *to);
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 int __real_openat(int dirfd, const char *path, int flags, ...);
@@ -172,6 +192,14 @@ int __real_madvise(void *addr, size_t len, int advice);
 int __wrap_madvise(void *addr, size_t len, int advice);
 long __real_syscall(long nr, ...);
 long __wrap_syscall(long nr, ...);
+
+int __wrap_renameat(int fd, const char *from, int to_fd, const char *to)
+{
+	call_hook(&before_rename);
+	if (refused(without.rename, without.rename) || fails())
+		return -1;
+	return __real_renameat(fd, from, to_fd, to);
+}
 
 int __wrap_open(const char *path, int flags, ...)
 {
@@ -206,12 +234,8 @@ int __wrap_fcntl(int fd, int what, ...)
 	va_start(ap, what);
 	l = va_arg(ap, struct flock *);
 	va_end(ap);
-	if (what == F_OFD_GETLK && before_look) {
-		void (*hook)(void) = before_look;
-
-		before_look = NULL;
-		hook();
-	}
+	if (what == F_OFD_GETLK)
+		call_hook(&before_look);
 	if ((what == F_OFD_SETLK || what == F_SETLK) && l->l_type == F_UNLCK) {
 		unsigned int i;
 
@@ -269,6 +293,8 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long nr, ...)
 	for (i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
+	if (nr == SYS_renameat2)
+		call_hook(&before_rename);
 	if (refused(nr == without.nr, without.err) ||
 	    refused(nr == SYS_memfd_create && without.huge_memfd &&
 			    (a[1] & MFD_HUGETLB),

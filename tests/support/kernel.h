@@ -13,10 +13,13 @@ int kernel_without_populate_write(void); /* MADV_POPULATE_WRITE: EINVAL */
 int kernel_without_allocate(void);	 /* fallocate: EOPNOTSUPP */
 int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_without_huge_memfd(void);	 /* MFD_HUGETLB: EINVAL */
+int kernel_without_rename(int err);	 /* renameat: that error; 0: none */
 int kernel_refuse(long nr, int err);	 /* one call that has no function */
 
 /* Before the library asks the next time who has a file lock: once. */
 void kernel_before_look(void (*hook)(void));
+/* And before it gives a file another name. */
+void kernel_before_rename(void (*hook)(void));
 
 /*
  * The machine has these NUMA nodes. Memory bound to one of them is wherever the

@@ -132,7 +132,7 @@ int step_check_open(const struct step_check *k, tmc_shmem_t *shm)
 
 struct names {
 	size_t n;	/* in all but the copy */
-	size_t temps;	/* ".NAME.tmcnew-*" */
+	size_t temps;	/* ".NAME.tmcnew-*", ".NAME.tmcold-*" */
 	size_t keys;	/* companions that are being created: "*.KEY" */
 	char temp[300]; /* one of the temps */
 	char last[300]; /* one of the others */
@@ -153,7 +153,8 @@ static int list(const char *dir, struct names *l)
 			continue;
 		l->n++;
 		dot = strrchr(e->d_name, '.');
-		if (*e->d_name == '.' && strstr(e->d_name, ".tmcnew-")) {
+		if (*e->d_name == '.' && (strstr(e->d_name, ".tmcnew-") ||
+					  strstr(e->d_name, ".tmcold-"))) {
 			l->temps++;
 			snprintf(l->temp, sizeof(l->temp), "%s/%s", dir,
 				 e->d_name);

@@ -2,18 +2,23 @@
 /* test_idle.c - tmc_shmem_unlink_idle(): never an arena that is in use. */
 #include "test.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <tmc/shmem.h>
 
 #include "kernel.h"
+#include "layout.h"
 #include "peer.h"
 #include "probe.h"
 
@@ -197,6 +202,210 @@ static void a_path_may_be_as_long_as_can_be(void **state)
 	assert_int_not_equal(access(box_path("idle"), F_OK), 0);
 }
 
+/* Who may only read can do this much, and no more. */
+static void a_lock_on_the_gate_keeps_it(void **state)
+{
+	struct flock l = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	const char *path = box_path("idle");
+	int fd;
+
+	(void)state;
+	tmc_shmem_close(make(path));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	l.l_start = (off_t)LAYOUT_LOCK_GATE;
+	l.l_len = 1;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &l), 0);
+	assert_minus_errno(tmc_shmem_unlink_idle(path), EBUSY);
+	close(fd);
+	assert_int_equal(tmc_shmem_unlink_idle(path), 0);
+}
+
+/* ----- another takes the name while it is removed ----- */
+
+static char idle[200], second[200], third[200]; /* arenas at rest */
+
+static ino_t inode(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) ? 0 : st.st_ino;
+}
+
+static int make_three(void **state)
+{
+	(void)state;
+	snprintf(idle, sizeof(idle), "%s", box_path("idle"));
+	snprintf(second, sizeof(second), "%s", box_path("second"));
+	snprintf(third, sizeof(third), "%s", box_path("third"));
+	tmc_shmem_close(make(idle));
+	tmc_shmem_close(make(second));
+	tmc_shmem_close(make(third));
+	return 0;
+}
+
+/* Also what a test that failed has left aside. */
+static int remove_all(void **state)
+{
+	struct dirent *e;
+	DIR *d = opendir(box_path(""));
+
+	(void)state;
+	while (d && (e = readdir(d)))
+		unlinkat(dirfd(d), e->d_name, 0);
+	closedir(d);
+	kernel_before_look(NULL);
+	kernel_before_rename(NULL);
+	return 0;
+}
+
+#define WITH_THREE(test)                                                       \
+	cmocka_unit_test_setup_teardown(test, make_three, remove_all)
+
+static void second_comes(void)
+{
+	rename(second, idle);
+}
+
+static void third_comes(void)
+{
+	rename(third, idle);
+}
+
+static void second_and_then_third_come(void)
+{
+	second_comes();
+	kernel_before_rename(third_comes);
+}
+
+static void one_that_has_come_before_is_left_alone(void **state)
+{
+	ino_t new = inode(second);
+
+	(void)state;
+	kernel_before_look(second_comes);
+	assert_minus_errno(tmc_shmem_unlink_idle(idle), ENOENT);
+	assert_int_equal(inode(idle), new);
+	assert_int_equal(probe_files(box_path("")), 2);
+	assert_int_equal(tmc_shmem_unlink_idle(idle), 0);
+}
+
+static void one_that_comes_between_is_moved_back(void **state)
+{
+	ino_t new = inode(second);
+
+	(void)state;
+	kernel_before_rename(second_comes);
+	assert_minus_errno(tmc_shmem_unlink_idle(idle), ENOENT);
+	assert_int_equal(inode(idle), new);
+	assert_int_equal(probe_files(box_path("")), 2);
+	assert_int_equal(tmc_shmem_unlink_idle(idle), 0);
+}
+
+static int create_by_name(struct peer *self, void *path)
+{
+	tmc_shmem_t *shm;
+
+	(void)self;
+	PEER_CHECK(!kernel_without_tmpfile());
+	shm = tmc_shmem_create(path, NULL, NULL, MAX);
+	PEER_CHECK(shm);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The path of what has been moved aside. */
+static void find_aside(char path[512])
+{
+	struct dirent *e;
+	DIR *d = opendir(box_path(""));
+
+	path[0] = '\0';
+	while (d && (e = readdir(d)))
+		if (!strncmp(e->d_name, ".idle.tmcold-", 13))
+			snprintf(path, 512, "%s", box_path(e->d_name));
+	closedir(d);
+}
+
+/* It may be somebody's: no create takes it for a leftover. */
+static void one_that_cannot_be_moved_back_stays(void **state)
+{
+	ino_t new = inode(second), last = inode(third);
+	char aside[512];
+	tmc_shmem_t *shm;
+
+	(void)state;
+	kernel_before_rename(second_and_then_third_come);
+	assert_minus_errno(tmc_shmem_unlink_idle(idle), EEXIST);
+	assert_int_equal(inode(idle), last);
+	find_aside(aside);
+	assert_int_equal(inode(aside), new);
+	assert_int_equal(probe_files(box_path("")), 2);
+	assert_int_equal(tmc_shmem_unlink_idle(idle), 0);
+	assert_int_equal(peer_run(create_by_name, idle), 0);
+	shm = tmc_shmem_open(aside);
+	assert_non_null(shm);
+	assert_int_equal(tmc_shmem_current_size(shm), MIB);
+	assert_minus_errno(tmc_shmem_unlink_idle(aside), EBUSY);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink_idle(aside), 0);
+}
+
+static int idle_says(int err)
+{
+	return tmc_shmem_unlink_idle(idle) == -1 && errno == err;
+}
+
+/* What a rename fails with is told, and nothing is removed. */
+static int no_rename(struct peer *self, void *arg)
+{
+	ino_t old = inode(idle), new = inode(second);
+
+	(void)self;
+	(void)arg;
+	kernel_without_rename(ENOENT);
+	PEER_CHECK(idle_says(ENOENT) && inode(idle) == old);
+	kernel_without_rename(EACCES);
+	PEER_CHECK(idle_says(EACCES) && inode(idle) == old);
+	/* Where only the rename is wrong it does without, and looks. */
+	kernel_without_rename(EINVAL);
+	kernel_before_rename(second_comes);
+	PEER_CHECK(idle_says(ENOENT) && inode(idle) == new);
+	PEER_CHECK(!tmc_shmem_unlink_idle(idle));
+	return 0;
+}
+
+static void a_failing_rename_removes_no_other(void **state)
+{
+	(void)state;
+	assert_int_equal(peer_run(no_rename, NULL), 0);
+	assert_int_equal(probe_files(box_path("")), 1);
+}
+
+/* Nor does the way back replace one where there is no RENAME_NOREPLACE. */
+static int no_renameat2(struct peer *self, void *arg)
+{
+	ino_t new, last = inode(third);
+
+	(void)self;
+	(void)arg;
+	kernel_refuse(SYS_renameat2, EINVAL);
+	kernel_before_rename(second_and_then_third_come);
+	PEER_CHECK(idle_says(EEXIST) && inode(idle) == last);
+	PEER_CHECK(!create_by_name(self, second));
+	new = inode(second);
+	kernel_before_rename(second_comes);
+	PEER_CHECK(idle_says(ENOENT) && inode(idle) == new);
+	PEER_CHECK(!create_by_name(self, second));
+	return 0;
+}
+
+static void the_way_back_never_replaces(void **state)
+{
+	(void)state;
+	assert_int_equal(peer_run(no_renameat2, NULL), 0);
+	assert_int_equal(probe_files(box_path("")), 3);
+}
+
 static void its_companion_goes_too(void **state)
 {
 	const char *path = box_path("idle");
@@ -223,6 +432,12 @@ static void its_companion_goes_too(void **state)
 /* ----- at the same time ----- */
 
 #define ROUNDS 6000
+#define EACH 1000 /* rounds: waits for either outcome */
+
+static struct {
+	_Atomic int over;	   /* the racers have ended, or one failed */
+	_Atomic unsigned int kept; /* how often EBUSY was the answer */
+} * shared;
 
 /* Whether the name is this arena's. Nothing but a removal can change that. */
 static int has_name(tmc_shmem_t *shm, const char *path)
@@ -247,37 +462,84 @@ static tmc_shmem_t *open_or_create(const struct way *r)
 	}
 }
 
-static int race(struct peer *self, void *arg)
+/* Waits until a removal has failed since this process had it open. */
+static void wait_for_busy(void)
 {
-	const struct way *r = arg;
+	/* relaxed: nothing else comes with these words */
+	unsigned int before =
+		atomic_load_explicit(&shared->kept, memory_order_relaxed);
+
+	while (atomic_load_explicit(&shared->kept, memory_order_relaxed) ==
+		       before &&
+	       !atomic_load_explicit(&shared->over, memory_order_relaxed))
+		sched_yield();
+}
+
+/*
+ * Waits until a removal has worked. When the other racer waits here, too, or
+ * has ended, nobody has it open and nobody makes it anew.
+ */
+static void wait_for_removal(const char *path)
+{
+	/* relaxed: as above */
+	while (!access(path, F_OK) &&
+	       !atomic_load_explicit(&shared->over, memory_order_relaxed))
+		sched_yield();
+}
+
+static int races(struct peer *self, const struct way *r)
+{
 	uint64_t word;
 	int i;
 
 	PEER_CHECK(!peer_get(self, &word));
-	for (i = 0; i < ROUNDS; i++) {
+	for (i = 1; i <= ROUNDS; i++) {
 		tmc_shmem_t *shm = open_or_create(r);
 
 		PEER_CHECK(shm);
+		if (i % EACH == 0)
+			wait_for_busy();
 		PEER_CHECK(has_name(shm, r->path));
 		tmc_shmem_close(shm);
+		if (i % EACH == 0)
+			wait_for_removal(r->path);
 	}
 	return 0;
 }
 
-static _Atomic int *over; /* shared: the others have ended */
+static int removes(const char *path, uint64_t *removed)
+{
+	/* relaxed: as above */
+	while (!atomic_load_explicit(&shared->over, memory_order_relaxed)) {
+		if (!tmc_shmem_unlink_idle(path))
+			++*removed;
+		else if (errno == EBUSY)
+			atomic_fetch_add_explicit(&shared->kept, 1,
+						  memory_order_relaxed);
+		else
+			PEER_CHECK(errno == ENOENT);
+	}
+	return 0;
+}
 
-static int removes(struct peer *self, void *path)
+/* Who fails does not let the others wait for it. */
+static int racer(struct peer *self, void *arg)
+{
+	int rc = races(self, arg);
+
+	if (rc)
+		atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
+	return rc;
+}
+
+static int remover(struct peer *self, void *path)
 {
 	uint64_t removed = 0;
+	int rc = removes(path, &removed);
 
-	/* relaxed: nothing else comes with it */
-	while (!atomic_load_explicit(over, memory_order_relaxed)) {
-		if (!tmc_shmem_unlink_idle(path))
-			removed++;
-		else
-			PEER_CHECK(errno == EBUSY || errno == ENOENT);
-	}
-	return peer_put(self, removed);
+	if (rc)
+		atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
+	return rc | peer_put(self, removed);
 }
 
 /* Who has it open has its name as well, as long as all remove it this way. */
@@ -286,34 +548,38 @@ static void of_opening_and_removing_one_comes_first(void **state)
 	const char *path = box_path("idle");
 	struct way ways[] = { { path, tmc_shmem_open },
 			      { path, tmc_shmem_open_readonly } };
-	uint64_t removed = 0, n;
+	uint64_t removed = 0, n = 0;
+	unsigned int kept;
 	struct peer p[4];
 	int i, bad = 0;
 
 	(void)state;
-	over = mmap(NULL, sizeof(*over), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(over, MAP_FAILED);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(shared, MAP_FAILED);
 	for (i = 0; i < 2; i++) {
-		assert_int_equal(peer_fork(&p[i], race, &ways[i]), 0);
-		assert_int_equal(peer_fork(&p[2 + i], removes, (void *)path),
+		assert_int_equal(peer_fork(&p[i], racer, &ways[i]), 0);
+		assert_int_equal(peer_fork(&p[2 + i], remover, (void *)path),
 				 0);
 	}
 	for (i = 0; i < 2; i++)
 		assert_int_equal(peer_put(&p[i], 1), 0);
 	for (i = 0; i < 2; i++)
 		bad += peer_end(&p[i]);
-	/* relaxed: nothing else comes with it */
-	atomic_store_explicit(over, 1, memory_order_relaxed);
+	/* relaxed: as above */
+	atomic_store_explicit(&shared->over, 1, memory_order_relaxed);
 	for (i = 2; i < 4; i++) {
 		bad += peer_get(&p[i], &n);
 		bad += peer_end(&p[i]);
 		removed += n;
 	}
-	print_message("removed %u times\n", (unsigned int)removed);
+	kept = atomic_load_explicit(&shared->kept, memory_order_relaxed);
+	print_message("removed %u times, kept %u times\n",
+		      (unsigned int)removed, kept);
+	munmap(shared, sizeof(*shared));
 	assert_int_equal(bad, 0);
-	munmap((void *)over, sizeof(*over));
-	assert_int_not_equal(removed, 0);
+	assert_in_range(removed, ROUNDS / EACH, UINT64_MAX);
+	assert_in_range(kept, ROUNDS / EACH, UINT_MAX);
 	assert_true(tmc_shmem_unlink_idle(path) == 0 || errno == ENOENT);
 	assert_int_equal(probe_files(box_path("")), 0);
 }
@@ -327,6 +593,12 @@ int main(void)
 		cmocka_unit_test(a_guest_is_a_user),
 		cmocka_unit_test(what_is_no_arena_is_left_alone),
 		cmocka_unit_test(a_path_may_be_as_long_as_can_be),
+		cmocka_unit_test(a_lock_on_the_gate_keeps_it),
+		WITH_THREE(one_that_has_come_before_is_left_alone),
+		WITH_THREE(one_that_comes_between_is_moved_back),
+		WITH_THREE(one_that_cannot_be_moved_back_stays),
+		WITH_THREE(a_failing_rename_removes_no_other),
+		WITH_THREE(the_way_back_never_replaces),
 		cmocka_unit_test(of_opening_and_removing_one_comes_first),
 		cmocka_unit_test(its_companion_goes_too),
 	};
