@@ -333,7 +333,8 @@ static int world_unlink_companion(void)
 
 	CHECK(!fstat(world.fd, &st));
 	if (pread(world.fd, &c, sizeof(c), 0) != sizeof(c) ||
-	    shmi_header_check(&c, (uint64_t)st.st_size) || !shmi_header_huge(&c))
+	    shmi_header_check(&c, (uint64_t)st.st_size) ||
+	    !shmi_header_huge(&c))
 		return -ENODATA;
 	return shmi_companion_unlink(&c, world.fd, world.ino);
 }
