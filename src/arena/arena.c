@@ -90,7 +90,11 @@ static int map_over(struct shmi_arena *a, int fd, int hugefd, bool rw)
 	return err;
 }
 
-/* relaxed: pages beyond the size, whenever it was that, are nobody's. */
+/*
+ * Of an arena that has been open: the header of one that could not be made may
+ * have no page. relaxed: pages beyond the size, whenever it was that, are
+ * nobody's.
+ */
 static void unpoison(struct shmi_arena *a)
 {
 	uint64_t size;
@@ -106,7 +110,6 @@ static void unmap_all(struct shmi_arena *a)
 {
 	if (!a->lock.h)
 		return;
-	unpoison(a);
 	shmi_os_unmap(shmi_arena_base(a), a->c.maxsize);
 	shmi_os_unmap(a->lock.h, LAYOUT_HDR_LEN);
 	a->lock.h = NULL;
@@ -308,6 +311,7 @@ void shmi_arena_close(struct shmi_arena *a)
 			at = &(*at)->next;
 		*at = a->next;
 		shmi_users_leave(a->lock.h, a->lock.slot);
+		unpoison(a);
 		unmap_all(a);
 		shmi_os_close(a->hugefd);
 		shmi_os_close(a->fd);
