@@ -152,6 +152,16 @@ int shmi_os_stat(const char *path, bool follow, struct shmi_stat *st)
 		st);
 }
 
+/* Of a symbolic link that is the link. */
+int shmi_os_stat_at(int dirfd, const char *name, struct shmi_stat *st)
+{
+	struct stat sb;
+
+	return stat_result(
+		CALL(int, fstatat(dirfd, name, &sb, AT_SYMLINK_NOFOLLOW)), &sb,
+		st);
+}
+
 int shmi_os_fstat(int fd, struct shmi_stat *st)
 {
 	struct stat sb;

@@ -39,6 +39,7 @@ uint32_t shmi_os_clock(void); /* ns; wraps. No system call where there is a
 #define SHMI_MODE_TYPE 0170000u
 #define SHMI_MODE_REG 0100000u
 int shmi_os_stat(const char *path, bool follow, struct shmi_stat *st);
+int shmi_os_stat_at(int dirfd, const char *name, struct shmi_stat *st);
 int shmi_os_fstat(int fd, struct shmi_stat *st);
 int shmi_os_open(const char *path, bool rw);		  /* fd; never blocks */
 int shmi_os_open_dir(const char *path);			  /* fd */

@@ -133,6 +133,9 @@ int kernel_with_nodes(unsigned long nodes)
 PASS_ON(int, stat, -1, (const char *path, struct stat *st), (path, st))
 PASS_ON(int, lstat, -1, (const char *path, struct stat *st), (path, st))
 PASS_ON(int, fstat, -1, (int fd, struct stat *st), (fd, st))
+PASS_ON(int, fstatat, -1,
+	(int dirfd, const char *path, struct stat *st, int flags),
+	(dirfd, path, st, flags))
 PASS_ON(int, fstatfs, -1, (int fd, struct statfs *st), (fd, st))
 PASS_ON(int, dup3, -1, (int fd, int over, int flags), (fd, over, flags))
 PASS_ON(int, linkat, -1,

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <tmc/shmem.h>
@@ -292,6 +294,103 @@ static void without_o_tmpfile_all_is_the_same(void **state)
 	assert_int_equal(rc, 0);
 }
 
+/* Names that look like those of create, in "named", and what they are. */
+static const struct {
+	const char *name;
+	mode_t type;
+} others[] = {
+	{ ".a.tmcnew-notes.txt", S_IFREG },
+	{ ".a.tmcnew-0123456789abcde", S_IFREG },
+	{ ".a.tmcnew-0123456789abcdef0", S_IFREG },
+	{ ".a.tmcnew-0123456789ABCDEF", S_IFREG },
+	{ ".a.tmcnew-", S_IFREG },
+	{ ".b.tmcnew-0123456789abcdef", S_IFREG },
+	{ ".a.tmcnew-1123456789abcdef", S_IFIFO },
+	{ ".a.tmcnew-2123456789abcdef", S_IFLNK },
+	{ ".a.tmcnew-3123456789abcdef", S_IFCHR },
+};
+#define OTHERS (sizeof(others) / sizeof(others[0]))
+
+static const char *in_named(const char *name)
+{
+	static char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", box_path("named"), name);
+	return path;
+}
+
+static void make_other(size_t i)
+{
+	const char *path = in_named(others[i].name);
+
+	if (others[i].type == S_IFLNK)
+		assert_int_equal(symlink(others[0].name, path), 0);
+	else if (mknod(path, others[i].type | 0600, makedev(1, 3)))
+		print_message("no device can be made: %s left out\n", path);
+}
+
+/* Creates "a" on a file system without O_TMPFILE; all is opened that may be. */
+static int create_among_others(struct peer *self, void *arg)
+{
+	char events[8192], *e = events;
+	const char *path = in_named("a"); /* its only call here */
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	tmc_shmem_t *shm;
+	ssize_t n;
+
+	(void)self;
+	(void)arg;
+	if (fd < 0 || inotify_add_watch(fd, box_path("named"), IN_OPEN) < 0 ||
+	    kernel_without_tmpfile())
+		return 77;
+	shm = tmc_shmem_create(path, NULL, NULL, MIB);
+	PEER_CHECK(shm);
+	tmc_shmem_close(shm);
+	PEER_CHECK(tmc_shmem_unlink(path) == 0);
+	n = read(fd, events, sizeof(events));
+	PEER_CHECK(n > 0);
+	while (e < events + n) {
+		struct inotify_event *one = (void *)e;
+		size_t i;
+
+		for (i = 0; i < OTHERS && one->len; i++)
+			PEER_CHECK(strcmp(one->name, others[i].name));
+		e += sizeof(*one) + one->len;
+	}
+	close(fd);
+	return 0;
+}
+
+static void create_removes_its_own_left_overs_and_nothing_else(void **state)
+{
+	static const char left[] = ".a.tmcnew-0123456789abcdef";
+	struct stat st;
+	size_t i, made;
+	int rc;
+
+	(void)state;
+	assert_int_equal(mkdir(box_path("named"), 0777), 0);
+	for (i = 0; i < OTHERS; i++)
+		make_other(i);
+	made = probe_files(box_path("named"));
+	assert_int_equal(mknod(in_named(left), S_IFREG | 0600, 0), 0);
+	rc = peer_run(create_among_others, NULL);
+	if (rc != 77) {
+		assert_int_equal(rc, 0);
+		assert_int_equal(lstat(in_named(left), &st), -1);
+		assert_int_equal(probe_files(box_path("named")), made);
+	} else {
+		unlink(in_named(left));
+	}
+	for (i = 0; i < OTHERS; i++)
+		unlink(in_named(others[i].name));
+	assert_int_equal(rmdir(box_path("named")), 0);
+	if (rc == 77) {
+		print_message("no inotify on this machine\n");
+		skip();
+	}
+}
+
 static int huge_without_tmpfile(struct peer *self, void *arg)
 {
 	tmc_alloc_t a = TMC_ALLOC_INIT;
@@ -482,6 +581,8 @@ int main(void)
 		cmocka_unit_test(a_path_never_names_a_half_made_arena),
 		cmocka_unit_test(a_temporary_name_that_is_too_long_is_an_error),
 		cmocka_unit_test(without_o_tmpfile_all_is_the_same),
+		cmocka_unit_test(
+			create_removes_its_own_left_overs_and_nothing_else),
 		cmocka_unit_test(without_o_tmpfile_companions_leave_nothing),
 		cmocka_unit_test(without_newer_calls_memory_is_there_or_enomem),
 		cmocka_unit_test(without_fallocate_memory_is_there_or_enomem),
