@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HUGE_PAGES "/sys/kernel/mm/hugepages"
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
 #define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
@@ -39,6 +41,11 @@
 		value_;                                                        \
 	})
 
+bool shmi_os_ran_out(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
 size_t shmi_os_pagesize(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
@@ -55,12 +62,30 @@ static int default_line(char *line, void *arg)
 	return 1;
 }
 
-size_t shmi_os_huge_default(void)
+int shmi_os_huge_default(size_t *size)
 {
-	size_t size = 0;
+	int rc;
 
-	shmi_os_lines("/proc/meminfo", default_line, &size);
-	return shmi_os_huge_sizes() & size;
+	*size = 0;
+	rc = shmi_os_lines("/proc/meminfo", default_line, size);
+	if (rc == 1)
+		rc = shmi_os_has_huge(*size);
+	if (rc != 1)
+		*size = 0;
+	return shmi_os_ran_out(rc) ? rc : 0;
+}
+
+/* Takes no descriptor. */
+int shmi_os_has_huge(uint64_t size)
+{
+	struct shmi_stat st;
+	char path[64];
+	int err;
+
+	snprintf(path, sizeof(path), HUGE_PAGES "/hugepages-%" PRIu64 "kB",
+		 size >> 10);
+	err = shmi_os_stat(path, true, &st);
+	return shmi_os_ran_out(err) ? err : !err;
 }
 
 static int size_name(const char *name, void *arg)
@@ -75,7 +100,7 @@ static int size_name(const char *name, void *arg)
 unsigned long shmi_os_huge_sizes(void)
 {
 	unsigned long sizes = 0;
-	int fd = shmi_os_open_dir("/sys/kernel/mm/hugepages");
+	int fd = shmi_os_open_dir(HUGE_PAGES);
 
 	if (fd < 0)
 		return 0;
@@ -414,6 +439,8 @@ int shmi_os_lines(const char *path, int (*each)(char *line, void *arg),
 	}
 	while (!rc && getline(&line, &room, f) >= 0)
 		rc = each(line, arg);
+	if (!rc && !feof(f))
+		rc = -errno;
 	free(line);
 	fclose(f);
 	errno = kept;

@@ -14,6 +14,9 @@
  * errno alone. EINTR does not come out. Lengths and offsets are bytes.
  */
 
+/* -EMFILE, -ENFILE, -ENOMEM: no answer to what was asked. */
+bool shmi_os_ran_out(int err);
+
 struct shmi_stat {
 	uint64_t dev, ino;
 	uint64_t len;  /* bytes */
@@ -24,7 +27,9 @@ struct shmi_stat {
 
 /* Machine. */
 size_t shmi_os_pagesize(void);		/* of small pages */
-size_t shmi_os_huge_default(void);	/* 0: none */
+int shmi_os_huge_default(size_t *size); /* 0: none */
+/* Whether there are huge pages of @size, a power of two: 0, 1. */
+int shmi_os_has_huge(uint64_t size);
 unsigned long shmi_os_huge_sizes(void); /* or of all; 0: none */
 unsigned long shmi_os_nodes(void);	/* NUMA nodes we may use; 0:
 					 * the kernel does not tell */
