@@ -340,15 +340,24 @@ int shmi_os_rename(int dirfd, const char *from, const char *to)
 	return CALL(int, renameat(dirfd, from, dirfd, to));
 }
 
+/*
+ * In one step where kernel and file system can do that. Else @from is there
+ * beside @to for a moment, after a death for longer, and where no name can be
+ * removed (chattr +a) for good: @to is what was asked for then.
+ */
 int shmi_os_move(const char *from, const char *to)
 {
-	int err = CALL(int, link(from, to));
+	const unsigned int noreplace = 1;
+	int err = CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from,
+					 AT_FDCWD, to, noreplace));
 
-	if (!err || err == -EEXIST)
-		return err ? err : shmi_os_unlink_path(from);
-	/* No hard links here (vfat, say). */
-	return CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD,
-				      to, 1u /* RENAME_NOREPLACE */));
+	if (err != -EINVAL && err != -ENOSYS)
+		return err;
+	err = CALL(int, link(from, to));
+	if (err)
+		return err;
+	err = shmi_os_unlink_path(from);
+	return err && !shmi_os_unlink_path(to) ? err : 0;
 }
 
 int shmi_os_unlink(int dirfd, const char *name)

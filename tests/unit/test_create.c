@@ -3,11 +3,14 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -280,6 +283,74 @@ static void a_temporary_name_that_is_too_long_is_an_error(void **state)
 	assert_int_equal(peer_run(create_deep_down, NULL), 0);
 }
 
+static int all_without_noreplace(struct peer *self, void *arg)
+{
+	kernel_refuse(SYS_renameat2, EINVAL);
+	return all_without_tmpfile(self, arg);
+}
+
+/* 0, or -1: no such attribute here, or no right to it. */
+static int only_takes_names(const char *dir, int on)
+{
+	int fd = open(dir, O_RDONLY | O_CLOEXEC), flags = 0, rc;
+
+	rc = ioctl(fd, FS_IOC_GETFLAGS, &flags);
+	flags = on ? flags | FS_APPEND_FL : flags & ~FS_APPEND_FL;
+	if (!rc)
+		rc = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	close(fd);
+	return rc;
+}
+
+/* As chattr +a has it: names come and do not go. */
+static int create_where_names_stay(struct peer *self, void *arg)
+{
+	const char *path = box_path("stay/a");
+	tmc_shmem_t *shm;
+
+	(void)self;
+	kernel_without_tmpfile();
+	if (*(int *)arg)
+		kernel_refuse(SYS_renameat2, ENOSYS);
+	shm = tmc_shmem_create(path, NULL, NULL, MIB);
+	if (*(int *)arg) {
+		PEER_CHECK(shm && !access(path, F_OK));
+		tmc_shmem_close(shm);
+		shm = tmc_shmem_open(path);
+		PEER_CHECK(shm && tmc_shmem_grow(shm, 1));
+	} else {
+		PEER_CHECK(!shm && errno == EPERM);
+		PEER_CHECK(access(path, F_OK) == -1);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_create_that_fails_has_not_made_its_path(void **state)
+{
+	const char *dir = box_path("stay");
+	int refuse, rc;
+
+	(void)state;
+	assert_int_equal(mkdir(dir, 0777), 0);
+	for (refuse = 0; refuse < 2; refuse++) {
+		if (only_takes_names(dir, 1)) {
+			rmdir(dir);
+			print_message("FS_APPEND_FL cannot be set here\n");
+			skip();
+		}
+		rc = peer_run(create_where_names_stay, &refuse);
+		assert_int_equal(only_takes_names(dir, 0), 0);
+		assert_int_equal(rc, 0);
+		unlink(box_path("stay/a"));
+		/* And removes the temporary name that could not go. */
+		assert_int_equal(probe_files(dir), 1);
+		rc = peer_run(all_without_tmpfile, (char *)dir);
+		assert_int_equal(rc, 0);
+	}
+	assert_int_equal(rmdir(dir), 0);
+}
+
 static void without_o_tmpfile_all_is_the_same(void **state)
 {
 	const char *dir = box_path("named");
@@ -288,6 +359,8 @@ static void without_o_tmpfile_all_is_the_same(void **state)
 	(void)state;
 	assert_int_equal(mkdir(dir, 0777), 0);
 	rc = peer_run(all_without_tmpfile, (char *)dir);
+	if (!rc)
+		rc = peer_run(all_without_noreplace, (char *)dir);
 	assert_int_equal(rmdir(dir), 0);
 	if (rc == 77)
 		skip();
@@ -581,6 +654,7 @@ int main(void)
 		cmocka_unit_test(a_path_never_names_a_half_made_arena),
 		cmocka_unit_test(a_temporary_name_that_is_too_long_is_an_error),
 		cmocka_unit_test(without_o_tmpfile_all_is_the_same),
+		cmocka_unit_test(a_create_that_fails_has_not_made_its_path),
 		cmocka_unit_test(
 			create_removes_its_own_left_overs_and_nothing_else),
 		cmocka_unit_test(without_o_tmpfile_companions_leave_nothing),
