@@ -209,7 +209,8 @@ TMC_API int tmc_shmem_unlink_idle(const char *path);
  *
  * Return: start of the new pages, or NULL with errno set:
  *   ENOMEM  the maximum, the file system, the huge-page pool, a hugetlb
- *           cgroup or a resource limit is exhausted
+ *           cgroup or a resource limit is exhausted; or signals came so close
+ *           together that not a page could be taken between them
  *   EINVAL  @bytes is 0, or @shm NULL
  *   EACCES  the handle is read-only
  *   EIO, EPERM  what the file system says (EPERM: a sealed file)

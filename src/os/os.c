@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define HUGE_PAGES "/sys/kernel/mm/hugepages"
+#define TRIES 64 /* more than the halvings of any length */
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
 #define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
@@ -563,8 +564,9 @@ int shmi_os_cut(int fd, uint64_t len)
 /*
  * Kernels give a piece up, and undo it, when a signal comes; so the pieces
  * get smaller. The signal is delivered in between, so that even a timer that
- * fires all the time lets single pages pass sooner or later; @len 64 tries of
- * the smallest piece is where we say that it does not.
+ * fires all the time lets single pages pass sooner or later. TRIES in a row
+ * without a piece, the last of them for a single page, is where we say that it
+ * does not, with -ENOMEM (os.h).
  */
 int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 		     uint64_t limit)
@@ -582,7 +584,9 @@ int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 			tries = 0;
 			continue;
 		}
-		if (errno != EINTR || ++tries == 64)
+		if (errno == EINTR && ++tries == TRIES)
+			err = -ENOMEM;
+		else if (errno != EINTR)
 			err = errno == ENOSYS ? -EOPNOTSUPP : -errno;
 		else if (piece / 2 >= 4096)
 			piece = piece / 2 & ~4095ull;

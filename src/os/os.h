@@ -92,8 +92,12 @@ uint64_t shmi_os_file_limit(void); /* bytes; at most INT64_MAX */
 int shmi_os_extend(int fd, uint64_t len, uint64_t limit);
 /* Asks for the limit itself, where the file may turn out to be shorter. */
 int shmi_os_cut(int fd, uint64_t len);
-/* Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
- * where the file system cannot, -EINTR if signals leave no time for @len. */
+/*
+ * Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
+ * where the file system cannot. -ENOMEM also where signals leave no time for a
+ * single page: the caller has no more memory than without room, and may try
+ * again just so; that this was a signal does not help it.
+ */
 int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 		     uint64_t limit);
 

@@ -24,7 +24,8 @@
 #include <unistd.h>
 
 static struct {
-	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
+	bool tmpfile, noreplace, populate_write, reopen, huge_memfd;
+	int allocate; /* errno */
 	long nr;
 	int err;
 	unsigned long nodes; /* 0: those that are there */
@@ -99,7 +100,13 @@ int kernel_without_populate_write(void)
 
 int kernel_without_allocate(void)
 {
-	without.allocate = true;
+	without.allocate = EOPNOTSUPP;
+	return 0;
+}
+
+int kernel_interrupted_allocate(void)
+{
+	without.allocate = EINTR;
 	return 0;
 }
 
@@ -228,7 +235,7 @@ int __wrap_fcntl(int fd, int what, ...)
 
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
-	if (refused(without.allocate, EOPNOTSUPP) || fails())
+	if (refused(without.allocate, without.allocate) || fails())
 		return -1;
 	return __real_fallocate(fd, mode, off, len);
 }

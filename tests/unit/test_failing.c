@@ -417,6 +417,31 @@ static void an_interrupted_grow_goes_on(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+static int grow_with_signals_only(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, GIB);
+	const size_t sizes[] = { page, 5 * page, 9 * MIB };
+	size_t i;
+
+	(void)self;
+	(void)arg;
+	kernel_interrupted_allocate();
+	PEER_CHECK(shm);
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		PEER_CHECK(!tmc_shmem_grow(shm, sizes[i]) && errno == ENOMEM);
+		PEER_CHECK(tmc_shmem_current_size(shm) == 0);
+	}
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(path);
+}
+
+static void a_grow_that_signals_leave_no_time_is_enomem(void **state)
+{
+	(void)state;
+	set_up("signal", NULL);
+	assert_int_equal(peer_run(grow_with_signals_only, NULL), 0);
+}
+
 /* Without it the file locks alone tell of deaths. */
 static int grow_without_robust_list(struct peer *self, void *arg)
 {
@@ -476,6 +501,7 @@ int main(void)
 		cmocka_unit_test(whatever_fails_open_leaves_nothing),
 		cmocka_unit_test(whatever_fails_grow_changes_nothing),
 		cmocka_unit_test(an_interrupted_grow_goes_on),
+		cmocka_unit_test(a_grow_that_signals_leave_no_time_is_enomem),
 		cmocka_unit_test(calls_that_a_kernel_refuses),
 		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
 	};
