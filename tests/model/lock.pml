@@ -4,7 +4,8 @@
  * src/arena/lock.c, users.c and size.c step by step: every access to a word
  * that others see, and every system call with an effect on others, is one step,
  * and a process may be killed before each of them, while repairing too. There
- * is no bound on locks, deaths and new processes, only on how many live at once.
+ * is no bound on locks, deaths and new processes, only on how many live at
+ * once.
  * Sequentially consistent: where the code needs that it says seq_cst.
  *
  * Checked:
