@@ -65,12 +65,14 @@ help:
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
 	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
+	@echo 'make clang      the tests with the other compiler'
 	@echo "make valgrind   the heap's tests under memcheck"
 	@echo 'make lint       format, warnings, static analysis, symbols, manual'
 	@echo 'make coverage   lines of src/ that the tests run'
 	@echo 'make cross      clean builds for other machines'
 	@echo 'make deps       install what check needs (deps-all: all targets)'
 	@echo 'make install uninstall   PREFIX LIBDIR DESTDIR'
+	@echo 'make clean      removes what was built'
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -117,7 +119,7 @@ $(BUILD)/examples/%: examples/%.cpp $(A)
 
 # Test programs are linked with the archive, so that they can reach modules;
 # tests/support/kernel.c can stand in the way of its system calls.
-WRAPPED = stat lstat fstat fstatfs dup3 linkat link renameat fchmod pread pwrite \
+WRAPPED = stat lstat fstat fstatat fstatfs dup3 linkat link renameat fchmod pread pwrite \
 	ftruncate getrandom mprotect calloc open openat fcntl fallocate mmap mremap madvise syscall
 WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)

@@ -226,6 +226,7 @@ TMC_API size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size);
  *   EINVAL  size 0, a page size, protection, flag or NUMA node that does not
  *           exist, or the alloc of an arena that has been closed
  *   EACCES  the arena's handle is read-only
+ *   EMFILE, ENFILE  no descriptor left to see how large huge pages are
  *   others  what the arena's file system says, as for tmc_shmem_grow(); for a
  *           family's memory also as for tmc_cmem_prepare_alloc()
  */

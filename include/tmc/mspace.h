@@ -47,6 +47,7 @@ typedef void *tmc_mspace;
  *   ENOMEM  no memory, or the arena's maximum is exhausted
  *   EINVAL  unknown flags, or an @alloc that tmc_alloc_map() refuses
  *   EACCES  the arena's handle is read-only
+ *   EMFILE, ENFILE  no descriptors left
  *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow()
  */
 TMC_API tmc_mspace tmc_mspace_create(size_t capacity, unsigned int flags);

@@ -61,7 +61,8 @@ TMC_API unsigned int tmc_shmem_version(void);
  *   EADDRINUSE  something is mapped in that range here
  *   ENOMEM      no such room: the address space (@addr + @maxsize beyond its
  *               end, no free place for an automatic address), RLIMIT_AS,
- *               RLIMIT_FSIZE or the file system has no place for it
+ *               RLIMIT_FSIZE, after mlockall(2) RLIMIT_MEMLOCK, or the file
+ *               system has no place for it
  *   ENODEV      no hugetlbfs mount of that page size that we can write to
  *   EACCES, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT,
  *   ENOTDIR, EPERM, EROFS, EIO  as for open(2) and link(2)
@@ -118,7 +119,8 @@ TMC_API tmc_shmem_t *tmc_shmem_create_anonymous(const tmc_alloc_t *alloc,
  *   EADDRINUSE  something else is mapped in that range here
  *   EINVAL      no arena; damaged; of another format version, byte order,
  *               word size or page size; NULL path
- *   ENOMEM      no such room in the address space (RLIMIT_AS)
+ *   ENOMEM      no such room in the address space (RLIMIT_AS, and after
+ *               mlockall(2) RLIMIT_MEMLOCK)
  *   EUSERS      more processes have it open than the header has room for
  *   ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOTDIR, EROFS, ETXTBSY, EPERM, EIO
  *               as for open(2)
@@ -212,7 +214,8 @@ TMC_API int tmc_shmem_unlink_idle(const char *path);
  *
  * Return: start of the new pages, or NULL with errno set:
  *   ENOMEM  the maximum, the file system, the huge-page pool, a hugetlb
- *           cgroup or a resource limit is exhausted
+ *           cgroup or a resource limit is exhausted; or signals came so close
+ *           together that not a page could be taken between them
  *   EINVAL  @bytes is 0, or @shm NULL
  *   EACCES  the handle is read-only
  *   EIO, EPERM  what the file system says (EPERM: a sealed file)

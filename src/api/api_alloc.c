@@ -101,31 +101,49 @@ unsigned long tmc_alloc_get_pagesizes(void)
 
 size_t tmc_alloc_get_huge_pagesize(void)
 {
-	return shmi_os_huge_default();
+	size_t size;
+
+	shmi_os_huge_default(&size);
+	return size;
 }
 
 /* Of an object that asks for huge pages; 0: the machine has none such. */
-static size_t huge_pagesize(const tmc_alloc_t *alloc)
+static int huge_pagesize(const tmc_alloc_t *alloc, size_t *size)
 {
 	unsigned int shift =
 		(unsigned int)alloc->mmap_flags >> HUGE_SHIFT & HUGE_MASK;
+	int has;
 
-	if (shift)
-		return shmi_os_huge_sizes() & ((size_t)1 << shift);
-	return shmi_os_huge_default();
+	if (!shift)
+		return shmi_os_huge_default(size);
+	has = shmi_os_has_huge((uint64_t)1 << shift);
+	*size = has == 1 ? (size_t)1 << shift : 0;
+	return has < 0 ? has : 0;
+}
+
+/* *@pagesize as tmc_alloc_get_pagesize(); if that is 0, perhaps -errno. */
+static int find_pagesize(const tmc_alloc_t *alloc, size_t *pagesize)
+{
+	int err = 0;
+
+	*pagesize = shmi_os_pagesize();
+	if (alloc && alloc->pagesize) {
+		*pagesize = alloc->pagesize;
+	} else if (tmc_alloc_get_huge(alloc)) {
+		err = huge_pagesize(alloc, pagesize);
+		if (!*pagesize && tmc_alloc_get_huge_preferred(alloc)) {
+			*pagesize = shmi_os_pagesize();
+			err = 0;
+		}
+	}
+	return err;
 }
 
 size_t tmc_alloc_get_pagesize(const tmc_alloc_t *alloc)
 {
 	size_t pagesize;
 
-	if (alloc && alloc->pagesize)
-		return alloc->pagesize;
-	if (!tmc_alloc_get_huge(alloc))
-		return shmi_os_pagesize();
-	pagesize = huge_pagesize(alloc);
-	if (!pagesize && tmc_alloc_get_huge_preferred(alloc))
-		return shmi_os_pagesize();
+	find_pagesize(alloc, &pagesize);
 	return pagesize;
 }
 
@@ -134,17 +152,21 @@ int shmi_api_pagesize(const tmc_alloc_t *alloc, size_t *pagesize, bool *huge)
 	const int known = SHMI_MAP_HUGETLB | HUGE_BITS | SHMI_MAP_SHARED |
 			  SHMI_MAP_PRIVATE | SHMI_MAP_POPULATE |
 			  SHMI_MAP_ANONYMOUS;
+	int err;
 
 	if (alloc->mmap_flags & ~known)
 		return -EINVAL;
-	*pagesize = tmc_alloc_get_pagesize(alloc);
+	err = find_pagesize(alloc, pagesize);
+	if (err)
+		return err;
 	*huge = tmc_alloc_get_huge(alloc) && *pagesize != shmi_os_pagesize();
 	/* A caller can have stored anything in the field. */
-	if (!*pagesize || (*pagesize & (*pagesize - 1)) ||
-	    (*pagesize != shmi_os_pagesize() &&
-	     !(shmi_os_huge_sizes() & *pagesize)))
+	if (!*pagesize || (*pagesize & (*pagesize - 1)))
 		return -EINVAL;
-	return 0;
+	if (*pagesize == shmi_os_pagesize())
+		return 0;
+	err = shmi_os_has_huge(*pagesize);
+	return err < 0 ? err : err ? 0 : -EINVAL;
 }
 
 tmc_alloc_t *tmc_alloc_set_pagesize_exact(tmc_alloc_t *alloc, size_t pagesize)

@@ -3,8 +3,9 @@
 /*
  * The registry is private to the process: a list of open arenas, each with a
  * count of its handles, and of descriptors that are being opened. Its mutex is
- * held for short: over list changes, open(2), and mmap and munmap, never while
- * waiting for another process.
+ * held for short: over list changes, open(2), mmap and munmap, never while
+ * waiting for another process. For longer only by a create where there is no
+ * O_TMPFILE, which looks through the directory for left-overs (create.c).
  *
  * Fork. The child inherits descriptors and mappings, and with each of them a
  * hold on the parent's open file description, to which the parent's file locks

@@ -120,8 +120,8 @@ static int mount_line(char *line, void *arg)
 	*end = '\0';
 	unescape(point);
 	dirfd = shmi_os_open_dir(point);
-	if (dirfd < 0)
-		return 0; /* hidden by another mount, or not for us */
+	if (dirfd < 0) /* else hidden by another mount, or not for us */
+		return shmi_os_ran_out(dirfd) ? dirfd : 0;
 	if (shmi_os_is_hugetlbfs(dirfd, s->pagesize) == 1)
 		rc = s->each(dirfd, s->arg);
 	if (rc != 1)
@@ -129,7 +129,11 @@ static int mount_line(char *line, void *arg)
 	return rc;
 }
 
-/* Until @each returns non-zero: 1 to keep dirfd, or -errno. 0: none did. */
+/*
+ * Until @each returns non-zero: 1 to keep dirfd, or -errno. 0: none did. A
+ * search that has run out of descriptors or memory has not seen all mounts, so
+ * that is its result and not "none".
+ */
 static int each_mount(uint64_t pagesize, int (*each)(int dirfd, void *arg),
 		      void *arg)
 {
@@ -171,16 +175,11 @@ static int remove_left_over(const char *name, void *arg)
 	return 0;
 }
 
-struct making {
-	struct shmi_companion *k;
-	int err;
-};
-
 static int make_here(int dirfd, void *arg)
 {
-	struct making *m = arg;
-	struct shmi_companion *k = m->k;
+	struct shmi_companion *k = arg;
 	char self[32];
+	int err;
 
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", dirfd);
 	k->fd = shmi_os_tmpfile(self, MODE);
@@ -199,10 +198,11 @@ static int make_here(int dirfd, void *arg)
 		}
 	}
 	if (k->fd < 0) {
-		m->err = k->fd;
+		err = k->fd;
 		k->fd = -1;
 		k->name[0] = '\0';
-		return 0; /* another mount may take it */
+		/* Else another mount may take it. */
+		return shmi_os_ran_out(err) ? err : 0;
 	}
 	k->dirfd = dirfd;
 	return 1;
@@ -227,17 +227,16 @@ static int still_there(const struct shmi_companion *k)
 
 static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 {
-	struct making m = { k, -ENODEV };
 	struct shmi_stat st;
 	int err;
 
 	k->fd = k->dirfd = -1;
 	k->name[0] = '\0';
-	err = each_mount(pagesize, make_here, &m);
+	err = each_mount(pagesize, make_here, k);
 	if (err < 0 && err != -ENOENT)
 		return err;
 	if (err != 1) /* what cannot be written to is no mount for us */
-		return m.err == -EMFILE || m.err == -ENFILE ? m.err : -ENODEV;
+		return -ENODEV;
 	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, true);
 	if (!err)
 		err = shmi_os_fstat(k->fd, &st);
@@ -360,8 +359,16 @@ static int find_here(int dirfd, void *arg)
 	struct renaming r = { dirfd, f->name };
 	int fd = shmi_os_openat(dirfd, f->name, f->rw);
 
-	if (fd == -ENOENT && shmi_os_names(dirfd, settle_other, &r) == 1)
-		fd = shmi_os_openat(dirfd, f->name, f->rw);
+	if (fd == -ENOENT) {
+		int rc = shmi_os_names(dirfd, settle_other, &r);
+
+		if (rc == 1)
+			fd = shmi_os_openat(dirfd, f->name, f->rw);
+		else if (shmi_os_ran_out(rc))
+			fd = rc;
+	}
+	if (shmi_os_ran_out(fd))
+		return fd;
 	if (fd < 0) {
 		if (fd != -ENOENT)
 			f->err = fd;

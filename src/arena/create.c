@@ -74,13 +74,25 @@ struct left_over {
 	char prefix[NAME_MAX + 1];
 };
 
+/* Exactly what named_file() makes: others may like names that begin so. */
+static bool is_left_over(const struct left_over *l, const char *name)
+{
+	const char *random = name + strlen(l->prefix);
+	struct shmi_stat st;
+
+	return !strncmp(name, l->prefix, strlen(l->prefix)) &&
+	       strspn(random, "0123456789abcdef") == 16 && !random[16] &&
+	       !shmi_os_stat_at(l->dirfd, name, &st) &&
+	       (st.mode & SHMI_MODE_TYPE) == SHMI_MODE_REG;
+}
+
 /* Our own is never among them: it is made later. */
 static int remove_left_over(const char *name, void *arg)
 {
 	const struct left_over *l = arg;
 	int fd;
 
-	if (strncmp(name, l->prefix, strlen(l->prefix)))
+	if (!is_left_over(l, name))
 		return 0;
 	fd = shmi_os_openat(l->dirfd, name, true);
 	if (fd < 0)

@@ -36,22 +36,31 @@ void shmi_header_seal(struct layout_const *c)
 	c->checksum = checksum(c);
 }
 
-static bool right_pagesize(const struct layout_const *c)
+static int check_pagesize(const struct layout_const *c)
 {
-	if (!shmi_header_huge(c))
-		return c->pagesize == shmi_os_pagesize();
-	return c->pagesize && !(c->pagesize & (c->pagesize - 1)) &&
-	       (shmi_os_huge_sizes() & c->pagesize);
+	int has;
+
+	if (!c->pagesize || (c->pagesize & (c->pagesize - 1)))
+		return -EINVAL;
+	if (shmi_header_huge(c))
+		has = shmi_os_has_huge(c->pagesize);
+	else
+		has = c->pagesize == shmi_os_pagesize();
+	return has < 0 ? has : has ? 0 : -EINVAL;
 }
 
 int shmi_header_check(const struct layout_const *c, uint64_t file_len)
 {
+	int err;
+
 	if (c->magic != LAYOUT_MAGIC || c->format != LAYOUT_FORMAT ||
 	    c->abi != abi() || c->checksum != checksum(c))
 		return -EINVAL;
-	if (file_len < LAYOUT_HDR_LEN || (c->flags & ~(uint64_t)LAYOUT_FLAGS) ||
-	    !right_pagesize(c))
+	if (file_len < LAYOUT_HDR_LEN || (c->flags & ~(uint64_t)LAYOUT_FLAGS))
 		return -EINVAL;
+	err = check_pagesize(c);
+	if (err)
+		return err;
 	if (!c->base || c->base % c->pagesize || !c->maxsize ||
 	    c->maxsize % c->pagesize)
 		return -EINVAL;

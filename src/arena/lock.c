@@ -11,7 +11,8 @@
  *
  *	take	mutex; slot word = my thread id; announce it; CAS lock 0 -> me
  *	release	lock = 0; if slot word has WAITERS: slot word = 0, wake;
- *withdraw wait	file lock QUEUE; then, first in line: set WAITERS in the
+ *		withdraw
+ *	wait	file lock QUEUE; then, first in line: set WAITERS in the
  *		*owner's* slot word, look at the lock again, futex-wait there
  *	death	lock names a slot whose word says OWNER_DIED, or whose file
  *		lock nobody holds: CAS lock dead -> me; repair

@@ -13,10 +13,8 @@
  *	mmap		the arena's bytes, at their address
  *	mmap		the header
  *	madvise		no core dump of it
- *	fstat		the file's length, and that its name has not been removed
- *			by who found it idle
- *	pread		the words that change: if both fit, nothing is to be
- *			repaired
+ *	fstat		the file's length, and whether it still has a name
+ *	pread		the words that change: if they fit, nothing is repaired
  *	fcntl		all but our slot let go: others may come in
  *
  * With others in there, from the first fcntl on:
@@ -29,10 +27,29 @@
  *	pread		the lock word: not the slot of an owner that died
  *	fcntl		out of the gate
  *
- * Nothing is repaired then. A reader has neither slot nor repair, and that fstat
- * in any case. Close: munmap, munmap, close. Huge pages add the
- * search for the companion: the mount table, and open, fstatfs, fstat and
- * fstatfs of what is found.
+ * Nothing is repaired then, nor by a reader, who has these from there on:
+ *
+ *	fcntl		READER
+ *	fcntl		the gate, shared with other readers
+ *	mmap, mmap, madvise
+ *	fstat		whether the file still has a name
+ *	fcntl		out of the gate
+ *
+ * Huge pages add, between the first pread and the fcntl after it:
+ *
+ *	stat		in /sys/kernel/mm/hugepages: they have this size here
+ *	fstatfs		the arena's own, which its token is made of
+ *	open, fstat	/proc/self/mountinfo
+ *	read		again and again, and for each mount of hugetlbfs in it
+ *	open, fstatfs	its directory: the size of its pages; where that is right
+ *	openat		the companion in it; where there is none, close and go on
+ *	fstat, fstatfs	it is what the header says
+ *	close, close	the directory, the table
+ *
+ * What is mapped first and looked at for its length is the companion then; for
+ * writing it is mapped for reading and an mprotect follows (os_map.c).
+ *
+ * Close: munmap, munmap, close of the companion, if there is one, and close.
  *
  * A death in between leaves nothing but what the kernel takes back, since the
  * file is changed only by the repair, which can be repeated.

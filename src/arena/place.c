@@ -40,20 +40,25 @@ struct zone {
 	uint64_t start, end;
 };
 
+/* Changes @z only if the whole value is sound; else it is as if not there. */
 static bool zone_from_environment(struct zone *z)
 {
 	const char *text = shmi_os_env("TMC_SHMEM_ZONE");
+	struct zone asked;
 	char *end;
 
 	if (!text)
 		return false;
-	z->start = strtoull(text, &end, 16);
+	asked.start = strtoull(text, &end, 16);
 	if (end == text || *end != '-')
 		return false;
 	text = end + 1;
-	z->end = strtoull(text, &end, 16);
-	return end != text && !*end && z->start && z->start < z->end &&
-	       z->end <= INT64_MAX;
+	asked.end = strtoull(text, &end, 16);
+	if (end == text || *end || !asked.start || asked.start >= asked.end ||
+	    asked.end > INT64_MAX)
+		return false;
+	*z = asked;
+	return true;
 }
 
 static uint64_t round_up(uint64_t n, uint64_t to)

@@ -29,7 +29,7 @@
  *		They have the slots below LAYOUT_GUESTS, claimed in the
  *		header's word alone; those are free again only when nobody has
  *		the arena open
- *	GATE	exclusive: opening
+ *	GATE	exclusive: opening; shared: opening for reading only
  *
  * An opener that gets all of SLOT, GUEST and GATE is alone: nobody else has
  * the arena open for writing, so whatever the words that change say is a

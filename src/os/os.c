@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HUGE_PAGES "/sys/kernel/mm/hugepages"
+#define TRIES 64 /* more than the halvings of any length */
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
 #define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
@@ -39,6 +42,11 @@
 		value_;                                                        \
 	})
 
+bool shmi_os_ran_out(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
 size_t shmi_os_pagesize(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
@@ -55,12 +63,30 @@ static int default_line(char *line, void *arg)
 	return 1;
 }
 
-size_t shmi_os_huge_default(void)
+int shmi_os_huge_default(size_t *size)
 {
-	size_t size = 0;
+	int rc;
 
-	shmi_os_lines("/proc/meminfo", default_line, &size);
-	return shmi_os_huge_sizes() & size;
+	*size = 0;
+	rc = shmi_os_lines("/proc/meminfo", default_line, size);
+	if (rc == 1)
+		rc = shmi_os_has_huge(*size);
+	if (rc != 1)
+		*size = 0;
+	return shmi_os_ran_out(rc) ? rc : 0;
+}
+
+/* Takes no descriptor. */
+int shmi_os_has_huge(uint64_t size)
+{
+	struct shmi_stat st;
+	char path[64];
+	int err;
+
+	snprintf(path, sizeof(path), HUGE_PAGES "/hugepages-%" PRIu64 "kB",
+		 size >> 10);
+	err = shmi_os_stat(path, true, &st);
+	return shmi_os_ran_out(err) ? err : !err;
 }
 
 static int size_name(const char *name, void *arg)
@@ -75,7 +101,7 @@ static int size_name(const char *name, void *arg)
 unsigned long shmi_os_huge_sizes(void)
 {
 	unsigned long sizes = 0;
-	int fd = shmi_os_open_dir("/sys/kernel/mm/hugepages");
+	int fd = shmi_os_open_dir(HUGE_PAGES);
 
 	if (fd < 0)
 		return 0;
@@ -149,6 +175,16 @@ int shmi_os_stat(const char *path, bool follow, struct shmi_stat *st)
 
 	return stat_result(
 		CALL(int, follow ? stat(path, &sb) : lstat(path, &sb)), &sb,
+		st);
+}
+
+/* Of a symbolic link that is the link. */
+int shmi_os_stat_at(int dirfd, const char *name, struct shmi_stat *st)
+{
+	struct stat sb;
+
+	return stat_result(
+		CALL(int, fstatat(dirfd, name, &sb, AT_SYMLINK_NOFOLLOW)), &sb,
 		st);
 }
 
@@ -305,17 +341,24 @@ int shmi_os_rename(int dirfd, const char *from, const char *to)
 	return CALL(int, renameat(dirfd, from, dirfd, to));
 }
 
+/*
+ * In one step where kernel and file system can do that. Else @from is there
+ * beside @to for a moment, after a death for longer, and where no name can be
+ * removed (chattr +a) for good: @to is what was asked for then.
+ */
 int shmi_os_move(const char *from, const char *to)
 {
-	int err =
-		CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD,
-				       to, 1u /* RENAME_NOREPLACE */));
+	const unsigned int noreplace = 1;
+	int err = CALL(int, (int)syscall(SYS_renameat2, AT_FDCWD, from,
+					 AT_FDCWD, to, noreplace));
 
 	if (err != -EINVAL && err != -ENOSYS)
 		return err;
-	/* Not here (NFS, say): both names for a moment. */
 	err = CALL(int, link(from, to));
-	return err ? err : shmi_os_unlink_path(from);
+	if (err)
+		return err;
+	err = shmi_os_unlink_path(from);
+	return err && !shmi_os_unlink_path(to) ? err : 0;
 }
 
 int shmi_os_unlink(int dirfd, const char *name)
@@ -467,6 +510,8 @@ int shmi_os_lines(const char *path, int (*each)(char *line, void *arg),
 	}
 	while (!rc && getline(&line, &room, f) >= 0)
 		rc = each(line, arg);
+	if (!rc && !feof(f))
+		rc = -errno;
 	free(line);
 	fclose(f);
 	errno = kept;
@@ -580,8 +625,9 @@ int shmi_os_cut(int fd, uint64_t len)
 /*
  * Kernels give a piece up, and undo it, when a signal comes; so the pieces
  * get smaller. The signal is delivered in between, so that even a timer that
- * fires all the time lets single pages pass sooner or later; @len 64 tries of
- * the smallest piece is where we say that it does not.
+ * fires all the time lets single pages pass sooner or later. TRIES in a row
+ * without a piece, the last of them for a single page, is where we say that it
+ * does not, with -ENOMEM (os.h).
  */
 int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 		     uint64_t limit)
@@ -599,7 +645,9 @@ int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 			tries = 0;
 			continue;
 		}
-		if (errno != EINTR || ++tries == 64)
+		if (errno == EINTR && ++tries == TRIES)
+			err = -ENOMEM;
+		else if (errno != EINTR)
 			err = errno == ENOSYS ? -EOPNOTSUPP : -errno;
 		else if (piece / 2 >= 4096)
 			piece = piece / 2 & ~4095ull;

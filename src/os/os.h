@@ -14,6 +14,9 @@
  * errno alone. EINTR does not come out. Lengths and offsets are bytes.
  */
 
+/* -EMFILE, -ENFILE, -ENOMEM: no answer to what was asked. */
+bool shmi_os_ran_out(int err);
+
 struct shmi_stat {
 	uint64_t dev, ino;
 	uint64_t len;  /* bytes */
@@ -24,7 +27,9 @@ struct shmi_stat {
 
 /* Machine. */
 size_t shmi_os_pagesize(void);		/* of small pages */
-size_t shmi_os_huge_default(void);	/* 0: none */
+int shmi_os_huge_default(size_t *size); /* 0: none */
+/* Whether there are huge pages of @size, a power of two: 0, 1. */
+int shmi_os_has_huge(uint64_t size);
 unsigned long shmi_os_huge_sizes(void); /* or of all; 0: none */
 unsigned long shmi_os_nodes(void);	/* NUMA nodes we may use; 0:
 					 * the kernel does not tell */
@@ -39,6 +44,7 @@ uint32_t shmi_os_clock(void); /* ns; wraps. No system call where there is a
 #define SHMI_MODE_TYPE 0170000u
 #define SHMI_MODE_REG 0100000u
 int shmi_os_stat(const char *path, bool follow, struct shmi_stat *st);
+int shmi_os_stat_at(int dirfd, const char *name, struct shmi_stat *st);
 int shmi_os_fstat(int fd, struct shmi_stat *st);
 int shmi_os_open(const char *path, bool rw);		  /* fd; never blocks */
 int shmi_os_open_dir(const char *path);			  /* fd */
@@ -91,8 +97,12 @@ uint64_t shmi_os_file_limit(void); /* bytes; at most INT64_MAX */
 int shmi_os_extend(int fd, uint64_t len, uint64_t limit);
 /* Asks for the limit itself, where the file may turn out to be shorter. */
 int shmi_os_cut(int fd, uint64_t len);
-/* Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
- * where the file system cannot, -EINTR if signals leave no time for @len. */
+/*
+ * Allocates [off, off + len), and extends the file if @extend. -EOPNOTSUPP
+ * where the file system cannot. -ENOMEM also where signals leave no time for a
+ * single page: the caller has no more memory than without room, and may try
+ * again just so; that this was a signal does not help it.
+ */
 int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 		     uint64_t limit);
 

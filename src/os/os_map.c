@@ -35,8 +35,9 @@ static int call_mmap(void *addr, size_t len, int prot, int flags, int fd,
 	int kept = errno, err = 0;
 	void *p = mmap(addr, len, prot, flags, fd, (off_t)off);
 
+	/* EAGAIN: all memory is locked (mlockall), and RLIMIT_MEMLOCK. */
 	if (p == MAP_FAILED)
-		err = -errno;
+		err = errno == EAGAIN ? -ENOMEM : -errno;
 	else
 		*at = p;
 	errno = kept;

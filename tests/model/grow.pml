@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* grow.pml - the arena's size: grows, shrinks and the repair, for spin */
 /*
- * src/size.c step by step: every store that others see, every system call with
- * an effect on the file, and each look at epoch outside the lock is one step,
- * and a process may be killed before each of them. Pages are few, and a piece
- * is one of them, so that a grow of two is one that populates outside the lock.
- * The lock is taken for granted (lock.pml): its owner's death is told to the
- * next one, who repairs.
+ * src/arena/size.c step by step: every store that others see, every system call
+ * with an effect on the file, and each look at epoch outside the lock is one
+ * step, and a process may be killed before each of them. Pages are few, and a
+ * piece is one of them, so that a grow of two is one that populates outside the
+ * lock. The lock is taken for granted (lock.pml): its owner's death is told to
+ * the next one, who repairs.
  *
  * Checked, with no bound on calls and deaths:
  *	ranges		no grow gets a page that is somebody's

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* lock.pml - the arena's lock, its users and the repair, for spin */
 /*
- * src/lock.c, users.c and size.c step by step: every access to a word that
- * others see, and every system call with an effect on others, is one step, and
- * a process may be killed before each of them, while repairing too. There is
- * no bound on locks, deaths and new processes, only on how many live at once.
+ * src/arena/lock.c, users.c and size.c step by step: every access to a word
+ * that others see, and every system call with an effect on others, is one step,
+ * and a process may be killed before each of them, while repairing too. There
+ * is no bound on locks, deaths and new processes, only on how many live at
+ * once.
  * Sequentially consistent: where the code needs that it says seq_cst.
  *
  * Checked:

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* span.pml - a span of small blocks, its owner, others, and deaths, for spin */
 /*
- * src/span.c step by step: every store to a word that others may read is one
- * step, and a process may be killed before each of them, while adopting too.
- * There is no bound on calls and deaths; a dead process comes back as a new
- * one, which owns nothing. Sequentially consistent: the code's release stores
- * and acquire exchange hand over the words that are read here.
+ * src/heap/span.c step by step: every store to a word that others may read is
+ * one step, and a process may be killed before each of them, while adopting
+ * too. There is no bound on calls and deaths; a dead process comes back as a
+ * new one, which owns nothing. Sequentially consistent: the code's release
+ * stores and acquire exchange hand over the words that are read here.
  *
  * Blocks are 1 .. NB. The application keeps those that it has in a pool, from
  * where anybody frees them: so a block goes from any process to any other, and

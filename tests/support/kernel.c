@@ -24,7 +24,8 @@
 #include <unistd.h>
 
 static struct {
-	bool tmpfile, noreplace, populate_write, allocate, reopen, huge_memfd;
+	bool tmpfile, noreplace, populate_write, reopen, huge_memfd;
+	int allocate; /* errno */
 	long nr;
 	int err, rename;     /* 0: it works */
 	unsigned long nodes; /* 0: those that are there */
@@ -120,7 +121,13 @@ int kernel_without_populate_write(void)
 
 int kernel_without_allocate(void)
 {
-	without.allocate = true;
+	without.allocate = EOPNOTSUPP;
+	return 0;
+}
+
+int kernel_interrupted_allocate(void)
+{
+	without.allocate = EINTR;
 	return 0;
 }
 
@@ -154,6 +161,9 @@ int kernel_with_nodes(unsigned long nodes)
 PASS_ON(int, stat, -1, (const char *path, struct stat *st), (path, st))
 PASS_ON(int, lstat, -1, (const char *path, struct stat *st), (path, st))
 PASS_ON(int, fstat, -1, (int fd, struct stat *st), (fd, st))
+PASS_ON(int, fstatat, -1,
+	(int dirfd, const char *path, struct stat *st, int flags),
+	(dirfd, path, st, flags))
 PASS_ON(int, fstatfs, -1, (int fd, struct statfs *st), (fd, st))
 PASS_ON(int, dup3, -1, (int fd, int over, int flags), (fd, over, flags))
 PASS_ON(int, linkat, -1,
@@ -249,7 +259,7 @@ int __wrap_fcntl(int fd, int what, ...)
 
 int __wrap_fallocate(int fd, int mode, off_t off, off_t len)
 {
-	if (refused(without.allocate, EOPNOTSUPP) || fails())
+	if (refused(without.allocate, without.allocate) || fails())
 		return -1;
 	return __real_fallocate(fd, mode, off, len);
 }

@@ -11,6 +11,7 @@ int kernel_without_tmpfile(void);	 /* O_TMPFILE: EOPNOTSUPP */
 int kernel_without_noreplace(void);	 /* MAP_FIXED_NOREPLACE: EOPNOTSUPP */
 int kernel_without_populate_write(void); /* MADV_POPULATE_WRITE: EINVAL */
 int kernel_without_allocate(void);	 /* fallocate: EOPNOTSUPP */
+int kernel_interrupted_allocate(void);	 /* fallocate: EINTR, always */
 int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_without_huge_memfd(void);	 /* MFD_HUGETLB: EINVAL */
 int kernel_without_rename(int err);	 /* renameat: that error; 0: none */

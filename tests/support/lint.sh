@@ -33,21 +33,22 @@ for f in $ours $code; do
 done
 
 # layers, lowest first: a file includes only what stands before it
-layers="poison os users lock header place companion arena size open page view heap run span
-	thread large block api"
-below=" layout "
+layers="layout heap_layout heap_class poison os users lock header place companion arena size
+	open page view heap run span thread large block api"
+included='s/^#include "\([a-z_]*\)\.h"/\1/p'
+below=" "
 for l in $layers; do
 	below="$below$l "
-	for f in $(ls src/*/$l.[ch] src/*/"$l"_*.c 2>/dev/null | grep -v ctl/); do
-		for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' "$f"); do
+	for f in $(ls src/*/$l.[ch] src/*/"$l"_*.[ch] 2>/dev/null | grep -v ctl/); do
+		for i in $(sed -n "$included" "$f"); do
 			case $below in
-			*" $i "*) ;;
+			*" $i "* | *" ${i%%_*} "*) ;; # or a part of such
 			*) say "$f includes $i.h, which is above it" ;;
 			esac
 		done
 	done
 done
-for i in $(sed -n 's/^#include "\([a-z]*\)\.h"/\1/p' src/arena/create.c); do
+for i in $(sed -n "$included" src/arena/create.c); do
 	case " layout poison os users lock header place companion arena size open " in
 	*" $i "*) ;;
 	*) say "src/arena/create.c includes $i.h, which is above it" ;;

@@ -3,10 +3,15 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <tmc/shmem.h>
@@ -278,6 +283,74 @@ static void a_temporary_name_that_is_too_long_is_an_error(void **state)
 	assert_int_equal(peer_run(create_deep_down, NULL), 0);
 }
 
+static int all_without_noreplace(struct peer *self, void *arg)
+{
+	kernel_refuse(SYS_renameat2, EINVAL);
+	return all_without_tmpfile(self, arg);
+}
+
+/* 0, or -1: no such attribute here, or no right to it. */
+static int only_takes_names(const char *dir, int on)
+{
+	int fd = open(dir, O_RDONLY | O_CLOEXEC), flags = 0, rc;
+
+	rc = ioctl(fd, FS_IOC_GETFLAGS, &flags);
+	flags = on ? flags | FS_APPEND_FL : flags & ~FS_APPEND_FL;
+	if (!rc)
+		rc = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	close(fd);
+	return rc;
+}
+
+/* As chattr +a has it: names come and do not go. */
+static int create_where_names_stay(struct peer *self, void *arg)
+{
+	const char *path = box_path("stay/a");
+	tmc_shmem_t *shm;
+
+	(void)self;
+	kernel_without_tmpfile();
+	if (*(int *)arg)
+		kernel_refuse(SYS_renameat2, ENOSYS);
+	shm = tmc_shmem_create(path, NULL, NULL, MIB);
+	if (*(int *)arg) {
+		PEER_CHECK(shm && !access(path, F_OK));
+		tmc_shmem_close(shm);
+		shm = tmc_shmem_open(path);
+		PEER_CHECK(shm && tmc_shmem_grow(shm, 1));
+	} else {
+		PEER_CHECK(!shm && errno == EPERM);
+		PEER_CHECK(access(path, F_OK) == -1);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_create_that_fails_has_not_made_its_path(void **state)
+{
+	const char *dir = box_path("stay");
+	int refuse, rc;
+
+	(void)state;
+	assert_int_equal(mkdir(dir, 0777), 0);
+	for (refuse = 0; refuse < 2; refuse++) {
+		if (only_takes_names(dir, 1)) {
+			rmdir(dir);
+			print_message("FS_APPEND_FL cannot be set here\n");
+			skip();
+		}
+		rc = peer_run(create_where_names_stay, &refuse);
+		assert_int_equal(only_takes_names(dir, 0), 0);
+		assert_int_equal(rc, 0);
+		unlink(box_path("stay/a"));
+		/* And removes the temporary name that could not go. */
+		assert_int_equal(probe_files(dir), 1);
+		rc = peer_run(all_without_tmpfile, (char *)dir);
+		assert_int_equal(rc, 0);
+	}
+	assert_int_equal(rmdir(dir), 0);
+}
+
 static void without_o_tmpfile_all_is_the_same(void **state)
 {
 	const char *dir = box_path("named");
@@ -286,10 +359,109 @@ static void without_o_tmpfile_all_is_the_same(void **state)
 	(void)state;
 	assert_int_equal(mkdir(dir, 0777), 0);
 	rc = peer_run(all_without_tmpfile, (char *)dir);
+	if (!rc)
+		rc = peer_run(all_without_noreplace, (char *)dir);
 	assert_int_equal(rmdir(dir), 0);
 	if (rc == 77)
 		skip();
 	assert_int_equal(rc, 0);
+}
+
+/* Names that look like those of create, in "named", and what they are. */
+static const struct {
+	const char *name;
+	mode_t type;
+} others[] = {
+	{ ".a.tmcnew-notes.txt", S_IFREG },
+	{ ".a.tmcnew-0123456789abcde", S_IFREG },
+	{ ".a.tmcnew-0123456789abcdef0", S_IFREG },
+	{ ".a.tmcnew-0123456789ABCDEF", S_IFREG },
+	{ ".a.tmcnew-", S_IFREG },
+	{ ".b.tmcnew-0123456789abcdef", S_IFREG },
+	{ ".a.tmcnew-1123456789abcdef", S_IFIFO },
+	{ ".a.tmcnew-2123456789abcdef", S_IFLNK },
+	{ ".a.tmcnew-3123456789abcdef", S_IFCHR },
+};
+#define OTHERS (sizeof(others) / sizeof(others[0]))
+
+static const char *in_named(const char *name)
+{
+	static char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", box_path("named"), name);
+	return path;
+}
+
+static void make_other(size_t i)
+{
+	const char *path = in_named(others[i].name);
+
+	if (others[i].type == S_IFLNK)
+		assert_int_equal(symlink(others[0].name, path), 0);
+	else if (mknod(path, others[i].type | 0600, makedev(1, 3)))
+		print_message("no device can be made: %s left out\n", path);
+}
+
+/* Creates "a" on a file system without O_TMPFILE; all is opened that may be. */
+static int create_among_others(struct peer *self, void *arg)
+{
+	char events[8192], *e = events;
+	const char *path = in_named("a"); /* its only call here */
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	tmc_shmem_t *shm;
+	ssize_t n;
+
+	(void)self;
+	(void)arg;
+	if (fd < 0 || inotify_add_watch(fd, box_path("named"), IN_OPEN) < 0 ||
+	    kernel_without_tmpfile())
+		return 77;
+	shm = tmc_shmem_create(path, NULL, NULL, MIB);
+	PEER_CHECK(shm);
+	tmc_shmem_close(shm);
+	PEER_CHECK(tmc_shmem_unlink(path) == 0);
+	n = read(fd, events, sizeof(events));
+	PEER_CHECK(n > 0);
+	while (e < events + n) {
+		struct inotify_event *one = (void *)e;
+		size_t i;
+
+		for (i = 0; i < OTHERS && one->len; i++)
+			PEER_CHECK(strcmp(one->name, others[i].name));
+		e += sizeof(*one) + one->len;
+	}
+	close(fd);
+	return 0;
+}
+
+static void create_removes_its_own_left_overs_and_nothing_else(void **state)
+{
+	static const char left[] = ".a.tmcnew-0123456789abcdef";
+	struct stat st;
+	size_t i, made;
+	int rc;
+
+	(void)state;
+	assert_int_equal(mkdir(box_path("named"), 0777), 0);
+	for (i = 0; i < OTHERS; i++)
+		make_other(i);
+	made = probe_files(box_path("named"));
+	assert_int_equal(mknod(in_named(left), S_IFREG | 0600, 0), 0);
+	rc = peer_run(create_among_others, NULL);
+	if (rc != 77) {
+		assert_int_equal(rc, 0);
+		assert_int_equal(lstat(in_named(left), &st), -1);
+		assert_int_equal(probe_files(box_path("named")), made);
+	} else {
+		unlink(in_named(left));
+	}
+	for (i = 0; i < OTHERS; i++)
+		unlink(in_named(others[i].name));
+	assert_int_equal(rmdir(box_path("named")), 0);
+	if (rc == 77) {
+		print_message("no inotify on this machine\n");
+		skip();
+	}
 }
 
 static int huge_without_tmpfile(struct peer *self, void *arg)
@@ -482,6 +654,9 @@ int main(void)
 		cmocka_unit_test(a_path_never_names_a_half_made_arena),
 		cmocka_unit_test(a_temporary_name_that_is_too_long_is_an_error),
 		cmocka_unit_test(without_o_tmpfile_all_is_the_same),
+		cmocka_unit_test(a_create_that_fails_has_not_made_its_path),
+		cmocka_unit_test(
+			create_removes_its_own_left_overs_and_nothing_else),
 		cmocka_unit_test(without_o_tmpfile_companions_leave_nothing),
 		cmocka_unit_test(without_newer_calls_memory_is_there_or_enomem),
 		cmocka_unit_test(without_fallocate_memory_is_there_or_enomem),

@@ -2,9 +2,11 @@
 /* test_failing.c - whichever system call fails, all is as before the call. */
 #include "test.h"
 
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -425,6 +427,89 @@ static void an_interrupted_grow_goes_on(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+static int grow_with_signals_only(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, GIB);
+	const size_t sizes[] = { page, 5 * page, 9 * MIB };
+	size_t i;
+
+	(void)self;
+	(void)arg;
+	kernel_interrupted_allocate();
+	PEER_CHECK(shm);
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		PEER_CHECK(!tmc_shmem_grow(shm, sizes[i]) && errno == ENOMEM);
+		PEER_CHECK(tmc_shmem_current_size(shm) == 0);
+	}
+	tmc_shmem_close(shm);
+	return tmc_shmem_unlink(path);
+}
+
+static void a_grow_that_signals_leave_no_time_is_enomem(void **state)
+{
+	(void)state;
+	set_up("signal", NULL);
+	assert_int_equal(peer_run(grow_with_signals_only, NULL), 0);
+}
+
+/* Without CAP_IPC_LOCK, which root has, all that is mapped counts. */
+static int lock_all_memory(void)
+{
+	const struct rlimit limit = { 65536, 65536 };
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct caps[2];
+
+	if (syscall(SYS_capget, &head, caps))
+		return -1;
+	caps[0].effective &= ~(1u << CAP_IPC_LOCK);
+	if (syscall(SYS_capset, &head, caps) ||
+	    setrlimit(RLIMIT_MEMLOCK, &limit))
+		return -1;
+	return mlockall(MCL_FUTURE);
+}
+
+static int call_with_locked_memory(struct peer *self, void *arg)
+{
+	const size_t files = probe_files(box_path("")), open_fds = probe_fds();
+	tmc_shmem_t *shm;
+
+	(void)self;
+	(void)arg;
+	if (lock_all_memory())
+		return 77;
+	shm = tmc_shmem_create(box_path("more"), &alloc, NULL, GIB);
+	PEER_CHECK(!shm && errno == ENOMEM);
+	PEER_CHECK(!tmc_shmem_open(path) && errno == ENOMEM);
+	PEER_CHECK(!tmc_shmem_open_readonly(path) && errno == ENOMEM);
+	PEER_CHECK(!tmc_alloc_map(NULL, MIB) && errno == ENOMEM);
+	PEER_CHECK(probe_fds() == open_fds);
+	PEER_CHECK(probe_files(box_path("")) == files);
+	return 0;
+}
+
+static void more_locked_memory_than_the_limit_is_enomem(void **state)
+{
+	tmc_shmem_t *shm;
+	int rc;
+
+	(void)state;
+	if (UNDER_SANITIZER) /* mlockall does nothing there */
+		skip();
+	set_up("locked", NULL);
+	shm = tmc_shmem_create(path, &alloc, NULL, GIB);
+	assert_non_null(shm);
+	tmc_shmem_close(shm);
+	rc = peer_run(call_with_locked_memory, NULL);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+	if (rc == 77) {
+		print_message("mlockall(MCL_FUTURE) is not allowed here\n");
+		skip();
+	}
+	assert_int_equal(rc, 0);
+}
+
 /* Without it the file locks alone tell of deaths. */
 static int grow_without_robust_list(struct peer *self, void *arg)
 {
@@ -484,6 +569,8 @@ int main(void)
 		cmocka_unit_test(whatever_fails_open_leaves_nothing),
 		cmocka_unit_test(whatever_fails_grow_changes_nothing),
 		cmocka_unit_test(an_interrupted_grow_goes_on),
+		cmocka_unit_test(a_grow_that_signals_leave_no_time_is_enomem),
+		cmocka_unit_test(more_locked_memory_than_the_limit_is_enomem),
 		cmocka_unit_test(calls_that_a_kernel_refuses),
 		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
 	};

@@ -450,6 +450,66 @@ static int end_pool(void **state)
 	return 0;
 }
 
+/* @ok: the call worked, or else with EMFILE: then all is as before. */
+static int worked_or_emfile(size_t ok, size_t companions, size_t fds)
+{
+	const int err = errno;
+
+	limit(RLIMIT_NOFILE, 1024);
+	PEER_CHECK(ok || err == EMFILE);
+	PEER_CHECK(probe_files(box_path("huge")) == companions);
+	PEER_CHECK(!access(box_path("h"), F_OK) == !!companions);
+	PEER_CHECK(probe_fds() == fds);
+	return 0;
+}
+
+/* With 0, 1, 2, ... free descriptors, until each of the calls works. */
+static int run_out_with_huge_pages(struct peer *self, void *arg)
+{
+	const size_t fds = probe_fds();
+	size_t worked = 0, left, low, ok;
+	tmc_shmem_t *shm;
+
+	(void)self;
+	low = (size_t)dup(2); /* all below are in use */
+	close((int)low);
+	for (left = 0; worked < 3 && left < 32; left++) {
+		worked = 0;
+		limit(RLIMIT_NOFILE, low + left);
+		shm = huge_arena(*(size_t *)arg);
+		ok = !!shm;
+		tmc_shmem_close(shm);
+		PEER_CHECK(worked_or_emfile(ok, ok, fds) == 0);
+		if (!ok)
+			tmc_shmem_close(huge_arena(*(size_t *)arg));
+		worked += ok;
+		limit(RLIMIT_NOFILE, low + left);
+		shm = tmc_shmem_open(box_path("h"));
+		ok = !!shm;
+		tmc_shmem_close(shm);
+		PEER_CHECK(worked_or_emfile(ok, 1, fds) == 0);
+		worked += ok;
+		limit(RLIMIT_NOFILE, low + left);
+		ok = !tmc_shmem_unlink(box_path("h"));
+		PEER_CHECK(worked_or_emfile(ok, !ok, fds) == 0);
+		if (!ok)
+			PEER_CHECK(tmc_shmem_unlink(box_path("h")) == 0);
+		worked += ok;
+	}
+	PEER_CHECK(worked == 3 && left > 4);
+	return 0;
+}
+
+static void with_huge_pages_running_out_of_descriptors_is_emfile(void **state)
+{
+	size_t huge = tmc_alloc_get_huge_pagesize();
+
+	(void)state;
+	if (!huge || box_hugetlbfs("huge", huge, ""))
+		skip();
+	assert_int_equal(peer_run(run_out_with_huge_pages, &huge), 0);
+}
+
 static void a_full_hugetlbfs_is_enomem(void **state)
 {
 	const size_t huge = tmc_alloc_get_huge_pagesize();
@@ -598,6 +658,9 @@ int main(void)
 		cmocka_unit_test(a_repair_beyond_the_file_size_limit_is_enomem),
 		cmocka_unit_test(the_address_space_limit_is_enomem),
 		cmocka_unit_test(running_out_of_descriptors_is_emfile),
+		cmocka_unit_test_teardown(
+			with_huge_pages_running_out_of_descriptors_is_emfile,
+			end_pool),
 		cmocka_unit_test_teardown(a_full_hugetlbfs_is_enomem, end_pool),
 		cmocka_unit_test_teardown(an_empty_pool_is_enomem_and_no_sigbus,
 					  end_pool),
