@@ -101,23 +101,30 @@ static union odp_record *record_of(struct odp_instance *in, uint64_t word)
 	return (union odp_record *)((char *)in->dir + off);
 }
 
+RACY void odpi_copy(union odp_record *to, const union odp_record *from)
+{
+	size_t i;
+
+	/* relaxed: a slot says what they are worth */
+	for (i = 0; i < sizeof(to->word) / sizeof(to->word[0]); i++)
+		atomic_store_explicit(
+			&to->word[i],
+			atomic_load_explicit(&from->word[i],
+					     memory_order_relaxed),
+			memory_order_relaxed);
+}
+
 /* Whether @out has become what @word of @slot stands for. */
-RACY static bool copy(struct odp_instance *in, _Atomic uint64_t *slot,
-		      uint64_t word, union odp_record *out)
+static bool copy(struct odp_instance *in, _Atomic uint64_t *slot, uint64_t word,
+		 union odp_record *out)
 {
 	const union odp_record *r = record_of(in, word);
-	size_t i;
 
 	if (!r)
 		return false;
-	/* relaxed: what they are worth the slot says afterwards */
-	for (i = 0; i < sizeof(out->word) / sizeof(out->word[0]); i++)
-		atomic_store_explicit(
-			&out->word[i],
-			atomic_load_explicit(&r->word[i], memory_order_relaxed),
-			memory_order_relaxed);
-	/* The loads above are done before the slot is read again. Had one of
-	 * them seen a word of the memory's next use, this would see the slot
+	odpi_copy(out, r);
+	/* The loads are done before the slot is read again. Had one of them
+	 * seen a word of the memory's next use, this would see the slot
 	 * emptied, as the free was before that. */
 	atomic_thread_fence(memory_order_acquire);
 	return atomic_load_explicit(slot, memory_order_relaxed) == word;

@@ -23,7 +23,8 @@ enum odp_where { ODP_HUGE, ODP_LAZY, ODP_SMALL, ODP_IMPORTED };
  * What is known of a block. Written by who makes it, before others can find
  * it; it never changes then. Lives in a heap where nothing else does, as
  * readers may look at it when it has just gone: they copy it word by word, and
- * look then whether it still was one (directory.c).
+ * look then whether it still was one (directory.c). So that heap is never
+ * trimmed, which could cut off what they look at.
  */
 union odp_record {
 	struct {
@@ -85,6 +86,9 @@ struct odp_instance {
 };
 
 /* ----- directory.c; handles here are numbers, 0: none ----- */
+
+/* Word by word, where others may write or read the same. */
+void odpi_copy(union odp_record *to, const union odp_record *from);
 
 /* Makes @r, a record in its heap and filled, findable. 0: no room. */
 uint64_t odpi_publish(struct odp_instance *in, union odp_record *r);

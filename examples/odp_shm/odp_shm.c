@@ -158,14 +158,8 @@ static odp_shm_t publish(struct odp_instance *in, const union odp_record *r,
 			 union odp_record *there)
 {
 	uint64_t nr;
-	size_t i;
 
-	/* relaxed: the table's store releases them */
-	for (i = 0; i < sizeof(r->word) / sizeof(r->word[0]); i++)
-		atomic_store_explicit(
-			&there->word[i],
-			atomic_load_explicit(&r->word[i], memory_order_relaxed),
-			memory_order_relaxed);
+	odpi_copy(there, r);
 	nr = odpi_publish(in, there);
 	if (nr)
 		return handle(nr);

@@ -77,7 +77,8 @@ int odp_shm_capability(odp_shm_capability_t *capa);
  * @align: 0 (a cache line), or a power of two up to max_align
  * @flags: ODP_SHM_*
  *
- * The memory is there when the call returns, and not cleared.
+ * The memory is there when the call returns, and not cleared. Others can find
+ * the block from then on, so before there is anything in it.
  *
  * Return: its handle, or ODP_SHM_INVALID with errno set:
  *   EINVAL        size, align or flags are none

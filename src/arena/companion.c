@@ -3,10 +3,13 @@
 /*
  * hugetlbfs has neither write(2) nor attributes, so a companion is told by
  * its name and inode alone. The name is made of the inode number of the
- * arena's file and a random token from the header, the companion's own inode
+ * arena's file and the token from the header, the companion's own inode
  * number is recorded in the header, and the file must be a regular one on a
- * hugetlbfs mount of the right page size: no forged header leads anywhere
- * else, least of all unlink.
+ * hugetlbfs mount of the right page size. Half of the token is random, the
+ * other half is made of that, the inode number and the file system of the
+ * arena's file: a copy on another file system may have the same inode number,
+ * and who forges a header there finds none that has the name of somebody
+ * else's companion. So no header leads anywhere else, least of all unlink.
  *
  *	libshmem-INODE-TOKEN		of an arena that is whole
  *	libshmem-INODE-TOKEN.KEY	while it is being created
@@ -40,6 +43,35 @@ static void final_name(char name[96], const struct layout_const *c,
 {
 	snprintf(name, 96, "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
 		 ino, c->token[0], c->token[1]);
+}
+
+/* splitmix64's: each bit of @x changes half of those that come out. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+int shmi_companion_bind(struct layout_const *c, int fd, uint64_t ino)
+{
+	uint64_t fsid;
+	int err = shmi_os_fsid(fd, &fsid);
+
+	if (!err)
+		c->token[1] = mix(mix(c->token[0] ^ fsid) + ino);
+	return err;
+}
+
+/* 0, or -ENOENT: a companion of this header is another file's. */
+static int check_bound(const struct layout_const *c, int fd, uint64_t ino)
+{
+	struct layout_const right = *c;
+	int err = shmi_companion_bind(&right, fd, ino);
+
+	if (!err && right.token[1] != c->token[1])
+		err = -ENOENT;
+	return err;
 }
 
 /* ----- mounts ----- */
@@ -110,7 +142,8 @@ static int each_mount(uint64_t pagesize, int (*each)(int dirfd, void *arg),
 
 struct left_over {
 	int dirfd;
-	const char *path;
+	bool (*owned)(uint64_t ino, void *arg);
+	void *arg;
 	char suffix[32];
 };
 
@@ -119,10 +152,11 @@ static int remove_left_over(const char *name, void *arg)
 	const struct left_over *l = arg;
 	size_t len = strlen(name), tail = strlen(l->suffix);
 	struct shmi_stat st;
+	uint64_t ino;
 	int fd;
 
 	if (len <= tail || strcmp(name + len - tail, l->suffix) ||
-	    strncmp(name, "libshmem-", 9))
+	    sscanf(name, "libshmem-%16" SCNx64 "-", &ino) != 1)
 		return 0;
 	fd = shmi_os_openat(l->dirfd, name, true);
 	if (fd < 0)
@@ -131,7 +165,7 @@ static int remove_left_over(const char *name, void *arg)
 	 * finds the name gone; and then look whether there is an arena. */
 	if (!shmi_os_fstat(fd, &st) && st.len == 0 &&
 	    !shmi_os_range(fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false) &&
-	    shmi_os_stat(l->path, false, &st) == -ENOENT)
+	    !l->owned(ino, l->arg))
 		shmi_os_unlink(l->dirfd, name);
 	shmi_os_close(fd);
 	return 0;
@@ -219,9 +253,10 @@ static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 }
 
 int shmi_companion_make(struct shmi_companion *k, uint64_t pagesize,
-			uint64_t key, const char *path)
+			uint64_t key, bool (*owned)(uint64_t ino, void *arg),
+			void *arg)
 {
-	struct left_over l = { -1, path, "" };
+	struct left_over l = { -1, owned, arg, "" };
 	int err, tries = 0;
 
 	k->key = key;
@@ -346,11 +381,14 @@ static int find_here(int dirfd, void *arg)
 	return 1;
 }
 
-int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw)
+int shmi_companion_open(const struct layout_const *c, int fd, uint64_t ino,
+			bool rw)
 {
 	struct finding f = { c, ino, rw, false, -1, -ENOENT, "" };
-	int rc;
+	int rc = check_bound(c, fd, ino);
 
+	if (rc)
+		return rc;
 	final_name(f.name, c, ino);
 	rc = each_mount(c->pagesize, find_here, &f);
 	if (rc == 1)
@@ -358,11 +396,13 @@ int shmi_companion_open(const struct layout_const *c, uint64_t ino, bool rw)
 	return rc < 0 ? rc : f.err;
 }
 
-int shmi_companion_unlink(const struct layout_const *c, uint64_t ino)
+int shmi_companion_unlink(const struct layout_const *c, int fd, uint64_t ino)
 {
 	struct finding f = { c, ino, false, true, -1, 0, "" };
-	int rc;
+	int rc = check_bound(c, fd, ino);
 
+	if (rc)
+		return rc;
 	final_name(f.name, c, ino);
 	rc = each_mount(c->pagesize, find_here, &f);
 	return rc < 0 ? rc : f.err;

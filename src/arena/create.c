@@ -191,6 +191,47 @@ static int place_key(struct making *m, uint64_t *key)
 	return err;
 }
 
+struct looking {
+	const char *dir;
+	uint64_t ino;
+};
+
+/* Whatever cannot be looked at may be what is looked for. */
+static int is_inode(const char *name, void *arg)
+{
+	const struct looking *l = arg;
+	char path[PATH_MAX];
+	struct shmi_stat st;
+	int err;
+
+	if (snprintf(path, sizeof(path), "%s/%s", l->dir, name) >=
+	    (int)sizeof(path))
+		return 1;
+	err = shmi_os_stat(path, false, &st);
+	return err ? err != -ENOENT : st.ino == l->ino;
+}
+
+/*
+ * Whether a left-over of this place has an arena: one that died after it had
+ * linked the file. Of a template any name in the directory can be that.
+ */
+static bool owned(uint64_t ino, void *arg)
+{
+	const struct making *m = arg;
+	struct looking l = { m->dir, ino };
+	struct shmi_stat st;
+	int dirfd, rc;
+
+	if (!m->plan->temp)
+		return shmi_os_stat(m->plan->path, false, &st) != -ENOENT;
+	dirfd = shmi_os_open_dir(m->dir);
+	if (dirfd < 0)
+		return true;
+	rc = shmi_os_names(dirfd, is_inode, &l);
+	shmi_os_close(dirfd);
+	return rc != 0;
+}
+
 static int nameless_companion(struct making *m)
 {
 	struct shmi_stat st;
@@ -216,7 +257,7 @@ static int make_companion(struct making *m)
 		err = place_key(m, &key);
 		if (!err)
 			err = shmi_companion_make(&m->k, m->plan->pagesize, key,
-						  m->plan->path);
+						  owned, m);
 	} else {
 		err = nameless_companion(m);
 	}
@@ -274,6 +315,8 @@ static int make_arena(struct making *m)
 	a->c.pagesize = plan->pagesize;
 	a->c.flags = plan->flags;
 	err = shmi_os_random(a->c.token, sizeof(a->c.token));
+	if (!err && plan->huge)
+		err = shmi_companion_bind(&a->c, a->fd, m->ino);
 	/* Its length first: it is what asks for the limits. */
 	if (!err)
 		err = shmi_os_extend(

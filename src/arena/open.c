@@ -13,8 +13,10 @@
  *	mmap		the arena's bytes, at their address
  *	mmap		the header
  *	madvise		no core dump of it
- *	pread		the words that change, and
- *	fstat		the file's length: if they fit, nothing is to be repaired
+ *	fstat		the file's length, and that its name has not been removed
+ *			by who found it idle
+ *	pread		the words that change: if both fit, nothing is to be
+ *			repaired
  *	fcntl		all but our slot let go: others may come in
  *
  * With others in there, from the first fcntl on:
@@ -27,7 +29,8 @@
  *	pread		the lock word: not the slot of an owner that died
  *	fcntl		out of the gate
  *
- * Nothing is repaired then. Close: munmap, munmap, close. Huge pages add the
+ * Nothing is repaired then. A reader has neither slot nor repair, and that fstat
+ * in any case. Close: munmap, munmap, close. Huge pages add the
  * search for the companion: the mount table, and open, fstatfs, fstat and
  * fstatfs of what is found.
  *
@@ -170,8 +173,8 @@ static int share(struct attempt *t, struct shmi_arena *a)
 		shmi_users_step_down(t->o.fd);
 		return err;
 	}
-	shmi_arena_now_writable(a, t->alone);
-	t->inside = !t->alone;
+	shmi_arena_now_writable(a, t->alone && !t->guest);
+	t->inside = t->inside && (t->guest || !t->alone);
 	return 0;
 }
 
@@ -197,7 +200,7 @@ static int find_companion(struct attempt *t, const struct layout_const *c,
 		return t->hugefd < 0 ? 0 : -EINVAL;
 	if (t->hugefd >= 0)
 		return shmi_companion_check(t->hugefd, c);
-	t->hugefd = shmi_companion_open(c, ino, t->rw);
+	t->hugefd = shmi_companion_open(c, t->o.fd, ino, t->rw);
 	return t->hugefd < 0 ? t->hugefd : 0;
 }
 
@@ -222,10 +225,22 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 		return err;
 	}
 	t->hugefd = -1;
-	shmi_arena_register(&t->o, a, t->alone);
-	t->inside = t->inside && !t->alone;
+	shmi_arena_register(&t->o, a, t->alone && !t->guest);
+	t->inside = t->inside && (t->guest || !t->alone);
 	*out = a;
 	return 0;
+}
+
+static int pass_gate(struct attempt *t)
+{
+	int err = 0;
+
+	if (!t->guest)
+		err = shmi_users_enter(t->o.fd, t->rw, &t->alone);
+	else if (t->rw)
+		err = shmi_users_enter_guest(t->o.fd, &t->alone);
+	t->inside = !err && (!t->guest || t->alone);
+	return err;
 }
 
 /*
@@ -241,10 +256,8 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 
 	if (!err)
 		err = find_companion(t, &c, st.ino);
-	if (!err && !t->guest) {
-		err = shmi_users_enter(fd, t->rw, &t->alone);
-		t->inside = !err;
-	}
+	if (!err)
+		err = pass_gate(t);
 	if (err)
 		goto undo_open;
 	a = shmi_arena_find_file(st.dev, st.ino);
@@ -259,7 +272,9 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	}
 	/* Who fails alone lets go of all at once, by the close: it must not look
 	 * to the next as if somebody had the arena open who has put it right. */
-	if (t->inside && !(err && t->alone))
+	if (t->inside && t->guest)
+		shmi_users_let_in_guest(fd);
+	else if (t->inside && !(err && t->alone))
 		shmi_users_let_in(fd, t->rw, t->alone);
 undo_open:
 	shmi_os_close(t->hugefd);
@@ -416,8 +431,11 @@ static int unlink_both(int fd, const char *path, bool idle)
 		err = shmi_users_lock_idle(fd);
 	if (err)
 		return err;
-	if (shmi_header_huge(&c)) {
-		err = shmi_companion_unlink(&c, st.ino);
+	/* With another name left the arena stays, and may be opened by that. */
+	if (shmi_header_huge(&c) && st.nlink == 1) {
+		err = shmi_os_may_unlink(path);
+		if (!err)
+			err = shmi_companion_unlink(&c, fd, st.ino);
 		if (err && err != -ENOENT)
 			return err;
 	}

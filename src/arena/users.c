@@ -123,11 +123,30 @@ void shmi_users_step_down(int fd)
 	shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
 }
 
+/* Locks of the process, which its death ends whoever else has the description;
+ * everybody's are in their way, and other guests' GUEST too. */
+int shmi_users_enter_guest(int fd, bool *alone)
+{
+	int err = shmi_os_own_range(fd, SHMI_EXCLUSIVE, FIRST_SLOT, ALL_LEN,
+				    false);
+
+	*alone = !err;
+	return err == -EAGAIN ? 0 : err;
+}
+
+void shmi_users_let_in_guest(int fd)
+{
+	shmi_os_own_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
+}
+
 int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
 {
 	uint32_t tid = shmi_os_tid(), i;
-	int err = shmi_os_range(fd, SHMI_SHARED, GUEST, 1, true);
+	int err;
 
+	/* Who was alone has put everything right by now. */
+	shmi_os_own_range(fd, SHMI_UNLOCK, GUEST, 1, false);
+	err = shmi_os_range(fd, SHMI_SHARED, GUEST, 1, true);
 	if (err)
 		return err;
 	for (i = 0; i < LAYOUT_GUESTS; i++) {
@@ -146,9 +165,10 @@ int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot)
 
 void shmi_users_leave(struct layout_hdr *h, uint32_t slot)
 {
-	/* relaxed: as in the claim; only a guest's word is a claim */
+	/* Only a guest's word is a claim. release: who sees that it has left
+	 * takes over what it had (heap.c). */
 	if (slot < LAYOUT_GUESTS)
-		atomic_store_explicit(&h->slot[slot], 0, memory_order_relaxed);
+		atomic_store_explicit(&h->slot[slot], 0, memory_order_release);
 }
 
 int shmi_users_alive(int fd, uint32_t slot)

@@ -34,7 +34,9 @@
  * An opener that gets all of SLOT, GUEST and GATE is alone: nobody else has
  * the arena open for writing, so whatever the words that change say is a
  * leftover. It puts them right and only then lets go of the GATE. That is
- * why a copied file, a restored backup or a reboot needs no clean-up.
+ * why a copied file, a restored backup or a reboot needs no clean-up. A guest
+ * asks with locks of its process, since those on the description it shares
+ * would stay when it dies.
  *
  * If a process dies at any point here, its locks are gone and nothing else
  * has changed but perhaps one guest's word.
@@ -58,7 +60,15 @@ void shmi_users_let_in(int fd, bool writer, bool alone);
 /* Instead of a claim that did not work out: a reader, out of the gate. */
 void shmi_users_step_down(int fd);
 
-/* A slot for a guest, who cannot pass the gate. 0 or -EUSERS. */
+/*
+ * For a guest, who cannot pass the gate: whether it is alone, which keeps others
+ * out until shmi_users_let_in_guest(). Where guests were before and their
+ * description still is, it never is.
+ */
+int shmi_users_enter_guest(int fd, bool *alone);
+void shmi_users_let_in_guest(int fd);
+
+/* A slot for a guest. 0 or -EUSERS. */
 int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot);
 
 /* Before the description is closed. */

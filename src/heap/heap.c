@@ -8,8 +8,12 @@
  * Who we are in owner words is the arena's slot (users.h), which the kernel
  * frees at our death, and a count of the processes that came to this heap with
  * that slot, so that a slot's next user is not taken for us. Guests' slots
- * have no such witness; what they own stays theirs until the slot is used
- * again.
+ * have no such witness: their word in the header says that they are there, and
+ * is 0 when they have closed the arena, died in its lock, or nobody else has had
+ * it open since. So what a guest owned that was killed stays its own until one
+ * of these, or until the slot's next user comes to the heap. A file lock of the
+ * process's own would be a witness that is lost when the guest closes any
+ * descriptor of the file; its spans would be taken over while it uses them.
  *
  * Heaps outside of arenas are one process's at a time: there is nothing whose
  * death the kernel would tell.
@@ -106,7 +110,13 @@ bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner)
 		return slot != hp->slot || life != hp->life;
 	if (slot >= LAYOUT_SLOTS || (hp->h->life[slot] & HEAP_THREADS) != life)
 		return true;
-	return slot != hp->slot && !shmi_users_alive(hp->arena->fd, slot);
+	if (slot == hp->slot)
+		return false;
+	/* acquire: what a guest did before it left; users.c */
+	if (slot < LAYOUT_GUESTS)
+		return !atomic_load_explicit(&hp->arena->lock.h->slot[slot],
+					     memory_order_acquire);
+	return !shmi_users_alive(hp->arena->fd, slot);
 }
 
 /* A run of somebody who had our slot before us: nobody's. */

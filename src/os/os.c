@@ -328,6 +328,51 @@ int shmi_os_unlink_path(const char *path)
 	return CALL(int, unlink(path));
 }
 
+/* CAP_FOWNER: what a sticky directory asks for of who owns neither. */
+static bool owns_all(void)
+{
+	struct {
+		uint32_t version;
+		int pid;
+	} head = { 0x20080522, 0 }; /* _LINUX_CAPABILITY_VERSION_3 */
+	struct {
+		uint32_t effective, permitted, inheritable;
+	} caps[2] = { 0 };
+
+	return !syscall(SYS_capget, &head, caps) && caps[0].effective >> 3 & 1;
+}
+
+int shmi_os_may_unlink(const char *path)
+{
+	const uint64_t fixed = STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE;
+	const char *slash = strrchr(path, '/');
+	char dir[PATH_MAX] = ".";
+	struct statx f, d;
+	int err;
+
+	if (slash)
+		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path + 1),
+			 path);
+	err = CALL(int,
+		   statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_UID, &f));
+	if (!err)
+		err = CALL(int,
+			   statx(AT_FDCWD, dir, 0, STATX_UID | STATX_MODE, &d));
+	if (!err)
+		err = CALL(int,
+			   faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS));
+	if (err)
+		return err;
+	if (f.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		return -EBUSY;
+	if ((f.stx_attributes | d.stx_attributes) & fixed)
+		return -EPERM;
+	if (d.stx_mode & S_ISVTX && f.stx_uid != geteuid() &&
+	    d.stx_uid != geteuid() && !owns_all())
+		return -EPERM;
+	return 0;
+}
+
 int shmi_os_fchmod(int fd, unsigned int mode)
 {
 	return CALL(int, fchmod(fd, mode));
@@ -380,6 +425,22 @@ bool shmi_os_is_tmpfs(int fd)
 	struct statfs sf;
 
 	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
+int shmi_os_fsid(int fd, uint64_t *id)
+{
+	struct statfs sf;
+	struct stat st;
+	int err = CALL(int, fstatfs(fd, &sf));
+
+	if (err)
+		return err;
+	memcpy(id, &sf.f_fsid, sizeof(*id)); /* two words of 32 bits */
+	if (!*id) {
+		err = CALL(int, fstat(fd, &st));
+		*id = err ? 0 : st.st_dev;
+	}
+	return err;
 }
 
 void shmi_os_close(int fd)

@@ -60,11 +60,16 @@ int shmi_os_rename(int dirfd, const char *from, const char *to); /* -1: cwd */
 int shmi_os_move(const char *from, const char *to); /* never replaces */
 int shmi_os_unlink(int dirfd, const char *name);
 int shmi_os_unlink_path(const char *path);
+/* What that would say, as far as can be told before it is done: 0 or -errno. */
+int shmi_os_may_unlink(const char *path);
 int shmi_os_fchmod(int fd, unsigned int mode);
 int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off); /* all of it */
 int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
 bool shmi_os_is_tmpfs(int fd);
+/* Tells a file's file system from others, in all processes: its f_fsid, or
+ * where it has none its device number. */
+int shmi_os_fsid(int fd, uint64_t *id);
 /* Whether one more page can be had for a hugetlbfs file: 0 or -ENOMEM. */
 int shmi_os_has_page(int fd, size_t pagesize);
 void shmi_os_close(int fd); /* -1 is allowed */

@@ -31,7 +31,7 @@ static const char help[] =
 	"  -r, --readonly  do not open it, only look\n"
 	"Exit code: 0 whole; 3 damaged; 1 it cannot be looked at.\n";
 
-#define PATIENCE 60u /* seconds for the arena's lock and a walk */
+#define PATIENCE 20u /* seconds for the arena's lock and a walk */
 
 /* What the other process says of the heap with that index; or, with OPENED,
  * of the arena. */
@@ -163,7 +163,7 @@ static const char *why_not_inside(int err)
 	case EADDRINUSE:
 		return "its address range is taken here";
 	case ETIMEDOUT:
-		return "somebody keeps its lock";
+		return "somebody keeps its lock, or they are large";
 	case EACCES:
 	case EROFS:
 		return "it may not be opened for writing";

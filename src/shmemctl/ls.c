@@ -39,6 +39,7 @@ struct list {
 	struct item *v;
 	size_t n;
 	struct ctl_procs procs;
+	unsigned int closed; /* files that may not be read */
 	int code;
 };
 
@@ -90,11 +91,14 @@ static void add_names(struct list *l, const char *dir, int fd)
 					dir[strlen(dir) - 1] == '/' ? "" : "/",
 					names[i]->d_name);
 
+		errno = 0;
 		if (!ctl_inspect_at(fd, names[i]->d_name, path, &a)) {
 			if (listed(l, &a.st))
 				ctl_inspect_end(&a);
 			else
 				add(l, &a, path, false);
+		} else if (errno == EACCES) {
+			l->closed++;
 		}
 		free(path);
 		free(names[i]);
@@ -353,6 +357,9 @@ static void print_table(const struct list *l)
 		print_row(&t, l->v[i].name, &rows[i], last);
 		free(last);
 	}
+	if (l->closed)
+		printf("%u file%s may not be read\n", l->closed,
+		       l->closed == 1 ? "" : "s");
 	free(rows);
 }
 

@@ -22,7 +22,8 @@ static const char help[] =
 	"Exit code: 0; 1 it cannot be looked at, is no arena, or is damaged.\n";
 
 #define ROWS 12
-#define LABEL 8 /* columns before a row */
+#define LABEL 8	    /* columns before a row */
+#define WIDEST 1000 /* cells take memory */
 #define NODES 64
 
 /* What a slice of a heap is: a size class, or */
@@ -113,6 +114,8 @@ static void lay_out(struct map *m, uint64_t rows)
 {
 	unsigned int width = ctl_width(80), n = 8;
 
+	if (width > WIDEST)
+		width = WIDEST;
 	/* 8, 12, 16, 24, ...: so that rows begin at round numbers. */
 	while (LABEL + n + (n & (n - 1) ? n / 3 : n / 2) <= width)
 		n += n & (n - 1) ? n / 3 : n / 2;

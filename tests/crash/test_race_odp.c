@@ -8,7 +8,7 @@
  */
 #include "odp.h"
 
-#include <signal.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -67,13 +67,18 @@ static void check_both(struct peer *p)
 	assert_int_equal(odp_files("odp-"), 0);
 }
 
-static int skipped(void)
+/* Stopped before the call, or after it. */
+static void stop_at(struct peer *p, long nr, bool past)
 {
 	const char *why = step_impossible_by_call();
 
-	if (why)
+	if (why) {
 		print_message("%s\n", why);
-	return why != NULL;
+		skip();
+	}
+	start_up_to(p, nr);
+	if (past)
+		assert_int_equal(step_past_syscall(p->pid), 0);
 }
 
 /* The second has seen that there is none, and is about to sweep. */
@@ -82,9 +87,7 @@ static void one_who_sweeps_late_leaves_what_has_been_made(void **state)
 	struct peer p;
 
 	(void)state;
-	if (skipped())
-		skip();
-	start_up_to(&p, SYS_getdents64);
+	stop_at(&p, SYS_getdents64, false);
 	check_both(&p);
 }
 
@@ -94,9 +97,7 @@ static void one_whose_file_is_swept_away_takes_the_others(void **state)
 	struct peer p;
 
 	(void)state;
-	if (skipped())
-		skip();
-	start_up_to(&p, SYS_flock);
+	stop_at(&p, SYS_flock, false);
 	assert_int_equal(odp_files_of(id), 2);
 	check_both(&p);
 }
@@ -107,10 +108,7 @@ static void one_who_comes_second_removes_his_own(void **state)
 	struct peer p;
 
 	(void)state;
-	if (skipped())
-		skip();
-	start_up_to(&p, SYS_flock);
-	assert_int_equal(step_past_syscall(p.pid), 0);
+	stop_at(&p, SYS_flock, true);
 	check_both(&p);
 }
 
@@ -119,10 +117,7 @@ static void what_one_leaves_who_dies_the_next_removes(void **state)
 	struct peer p;
 
 	(void)state;
-	if (skipped())
-		skip();
-	start_up_to(&p, SYS_flock);
-	assert_int_equal(step_past_syscall(p.pid), 0);
+	stop_at(&p, SYS_flock, true);
 	peer_kill(&p);
 	assert_int_equal(odp_files_of(id), 2);
 	assert_true(reserve_lazy("first"));

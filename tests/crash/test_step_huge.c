@@ -3,55 +3,9 @@
  * test_step_huge.c - a process dies at any instruction of a call; huge pages,
  * which have a companion and a pool that must be full again in the end.
  */
-#include "step_test.h"
+#include "step_calls.h"
 
 #define MOST 120 /* instructions that a call is killed at, in short */
-
-static int nothing(struct spot *s)
-{
-	(void)s;
-	return 0;
-}
-
-static int create(struct spot *s)
-{
-	s->shm = tmc_shmem_create(s->path, &s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int create_temp(struct spot *s)
-{
-	s->shm = tmc_shmem_create_temp(s->path, &s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int create_anonymous(struct spot *s)
-{
-	s->shm = tmc_shmem_create_anonymous(&s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int open_it(struct spot *s)
-{
-	s->shm = tmc_shmem_open(s->path);
-	return !s->shm;
-}
-
-static int close_it(struct spot *s)
-{
-	tmc_shmem_close(s->shm);
-	return 0;
-}
-
-static int unlink_it(struct spot *s)
-{
-	return tmc_shmem_unlink(s->path);
-}
-
-static int unlink_idle(struct spot *s)
-{
-	return tmc_shmem_unlink_idle(s->path);
-}
 
 static int grow(struct spot *s)
 {

@@ -3,43 +3,13 @@
  * test_step_names.c - a process dies at any instruction of create, open,
  * close, unlink or fork, small pages.
  */
-#include "step_test.h"
+#include "step_calls.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MOST 220 /* instructions that a call is killed at, in short */
-
-static int nothing(struct spot *s)
-{
-	(void)s;
-	return 0;
-}
-
-static int create(struct spot *s)
-{
-	s->shm = tmc_shmem_create(s->path, &s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int create_temp(struct spot *s)
-{
-	s->shm = tmc_shmem_create_temp(s->path, &s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int create_anonymous(struct spot *s)
-{
-	s->shm = tmc_shmem_create_anonymous(&s->alloc, NULL, s->maxsize);
-	return !s->shm;
-}
-
-static int open_it(struct spot *s)
-{
-	s->shm = tmc_shmem_open(s->path);
-	return !s->shm;
-}
 
 static int open_readonly(struct spot *s)
 {
@@ -60,22 +30,6 @@ static int prepare_fd(struct spot *s)
 	fd = open(s->path, O_RDWR | O_CLOEXEC);
 	s->mem = &fd;
 	return fd < 0;
-}
-
-static int close_it(struct spot *s)
-{
-	tmc_shmem_close(s->shm);
-	return 0;
-}
-
-static int unlink_it(struct spot *s)
-{
-	return tmc_shmem_unlink(s->path);
-}
-
-static int unlink_idle(struct spot *s)
-{
-	return tmc_shmem_unlink_idle(s->path);
 }
 
 /*

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "box.h"
+#include "companion.h"
 #include "header.h"
 #include "layout.h"
 #include "os.h"
@@ -221,9 +222,10 @@ static void make_template(void)
 	CHECK(world.fd >= 0 && world.busy >= 0 && !fstat(world.fd, &st));
 	CHECK(pread(world.fd, world.header, LAYOUT_HDR_LEN, 0) ==
 	      LAYOUT_HDR_LEN);
-	/* The token is known, so that inputs mean the same in each run. */
+	/* The token is known, as far as it is random, so that inputs mean the
+	 * same in each run. */
 	world_const()->token[0] = 0x1111;
-	world_const()->token[1] = 0x2222;
+	CHECK(!shmi_companion_bind(world_const(), world.fd, st.st_ino));
 	world_const()->checksum = world_checksum(world_const());
 	world.len = (uint64_t)st.st_size;
 	world.ino = st.st_ino;
@@ -318,6 +320,22 @@ static uint64_t world_no_live_owner(uint64_t lock)
 	if (owner && (owner <= LAYOUT_GUESTS || owner == BUSY_SLOT + 1))
 		return lock & ~(uint64_t)0xffff;
 	return lock;
+}
+
+/*
+ * "a" has a second name, so tmc_shmem_unlink() leaves its companion alone: this
+ * is what it does where there is none. -ENODATA: a header that it refuses.
+ */
+static int world_unlink_companion(void)
+{
+	struct layout_const c;
+	struct stat st;
+
+	CHECK(!fstat(world.fd, &st));
+	if (pread(world.fd, &c, sizeof(c), 0) != sizeof(c) ||
+	    shmi_header_check(&c, (uint64_t)st.st_size) || !shmi_header_huge(&c))
+		return -ENODATA;
+	return shmi_companion_unlink(&c, world.fd, world.ino);
 }
 
 /* After an unlink of ours: "a" is there again, the same file. */

@@ -282,6 +282,17 @@ static int check_next_create(const struct step_check *k)
 	return step_check_gone(k);
 }
 
+/* It must not take what an arena still needs for a left-over. */
+static int check_template_again(const struct step_check *k)
+{
+	tmc_shmem_t *shm = create_again(k);
+
+	PEER_CHECK(shm);
+	tmc_shmem_close(shm);
+	PEER_CHECK(tmc_shmem_unlink(k->s->path) == 0);
+	return 0;
+}
+
 static int fresh_create(const struct step_check *k)
 {
 	char path[300];
@@ -294,6 +305,8 @@ static int fresh_create(const struct step_check *k)
 	PEER_CHECK(list(k->s->dir, &dir) == 0);
 	made = dir.n - dir.temps > 0;
 	strcpy(path, made ? dir.last : k->s->path);
+	if (made && k->c->temp && check_template_again(k))
+		return 1;
 	if (made ? check_created(k, path, &shm) : check_not_created(k, &shm))
 		return 1;
 	if (!made && k->c->temp)

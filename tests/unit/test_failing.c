@@ -154,6 +154,12 @@ static int call_unlink(struct trial *t)
 	return tmc_shmem_unlink(path);
 }
 
+static int call_unlink_idle(struct trial *t)
+{
+	(void)t;
+	return tmc_shmem_unlink_idle(path);
+}
+
 static void undo_unlink(struct trial *t, int rc)
 {
 	(void)t;
@@ -350,6 +356,8 @@ static void open_all(tmc_shmem_t *shm)
 	t.shm = NULL;
 	t.call = call_unlink;
 	t.undo = undo_unlink;
+	assert_each_fails(&t);
+	t.call = call_unlink_idle;
 	assert_each_fails(&t);
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }

@@ -413,17 +413,18 @@ static void unlink_with_a_forged_companion_removes_nothing_else(void **state)
 	assert_int_equal(lstat(world.companion, &companion), 0);
 	for (i = 0; i < 4; i++) {
 		lay_huge(inos[i], 0);
+		assert_int_not_equal(world_unlink_companion(), -ENODATA);
+		same_file(world.companion, &companion);
 		assert_int_equal(tmc_shmem_unlink(world.a), 0);
 		world_put_back();
 		same_file(world.companion, &companion);
 	}
 	lay_huge(world.companion_ino, 1);
-	assert_int_equal(tmc_shmem_unlink(world.a), 0);
-	world_put_back();
+	assert_int_equal(world_unlink_companion(), -ENOENT);
 	same_file(world.companion, &companion);
 	/* And its own goes. */
 	lay_huge(world.companion_ino, 0);
-	assert_int_equal(tmc_shmem_unlink(world.a), 0);
+	assert_int_equal(world_unlink_companion(), 0);
 	assert_int_equal(lstat(world.companion, &st), -1);
 	world_put_back();
 	world_begin();

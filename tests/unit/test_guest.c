@@ -2,6 +2,7 @@
 /* test_guest.c - descriptors of a file that the receiver may not open. */
 #include "test.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -448,9 +449,68 @@ static void a_guest_does_not_keep_its_dead_hosts_big_grow(void **state)
 	free(path);
 }
 
+/* ----- alone in an arena at rest ----- */
+
+static void damage(int fd, uint64_t at, const void *words, size_t len)
+{
+	assert_int_equal(pwrite(fd, words, len, (off_t)at), (ssize_t)len);
+}
+
+/* What a guest finds: pages that are new are zero, and nothing waits. */
+static int alone_as_guest(struct peer *self, void *arg)
+{
+	const size_t size = *(size_t *)arg;
+	int fd = open(box_path("rest"), O_RDWR | O_CLOEXEC);
+	tmc_shmem_t *shm;
+	char *p;
+
+	(void)self;
+	PEER_CHECK(kernel_without_reopen() == 0);
+	shm = tmc_shmem_open_fds(fd, -1);
+	close(fd);
+	PEER_CHECK(shm && tmc_shmem_current_size(shm) == size);
+	p = tmc_shmem_grow(shm, page);
+	PEER_CHECK(p == (char *)tmc_shmem_address(shm) + size && *p == 0);
+	/* Others find it in use, and get in. */
+	PEER_CHECK(tmc_shmem_unlink_idle(box_path("rest")) == -1);
+	PEER_CHECK(errno == EBUSY);
+	PEER_CHECK(tmc_shmem_shrink(shm, (off_t)size, page) == 0);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_guest_alone_puts_right_what_a_death_has_left(void **state)
+{
+	const uint64_t lock = 7 << 16 | (300 + 1);
+	const uint32_t id = 1; /* init's: alive */
+	size_t size = 2 * page;
+	tmc_shmem_t *shm = create("rest");
+	int fd = open(box_path("rest"), O_RDWR | O_CLOEXEC);
+
+	(void)state;
+	assert_non_null(shm);
+	assert_non_null(tmc_shmem_grow(shm, 2 * page));
+	tmc_shmem_close(shm);
+	/* An owner, dead for long. */
+	damage(fd, offsetof(struct layout_hdr, lock), &lock, sizeof(lock));
+	damage(fd, offsetof(struct layout_hdr, slot[300]), &id, sizeof(id));
+	assert_int_equal(peer_run(alone_as_guest, &size), 0);
+	/* Pages of a grow or shrink that was not completed. */
+	damage(fd, LAYOUT_DATA_OFF + size, "left", 4);
+	assert_int_equal(peer_run(alone_as_guest, &size), 0);
+	/* A file that was cut. */
+	size = page;
+	assert_int_equal(ftruncate(fd, (off_t)(LAYOUT_DATA_OFF + size)), 0);
+	assert_int_equal(peer_run(alone_as_guest, &size), 0);
+	close(fd);
+	assert_int_equal(tmc_shmem_unlink_idle(box_path("rest")), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			a_guest_alone_puts_right_what_a_death_has_left),
 		cmocka_unit_test(another_user_uses_what_he_may_not_open),
 		cmocka_unit_test(guests_and_their_host_share_the_lock),
 		cmocka_unit_test(a_killed_guest_stops_nobody),

@@ -5,6 +5,7 @@
  */
 #include "test.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include <shmem.h>
 
+#include "heap.h"
 #include "peer.h"
 #include "poison.h"
 
@@ -54,12 +56,13 @@ static char *take(size_t n)
 
 /* Free blocks are poisoned where AddressSanitizer is. */
 SHMI_MAY_TOUCH
-static void overwrite(char *p, size_t n)
+static void overwrite_with(char *p, const void *with, size_t n)
 {
 	volatile char *at = p;
+	size_t i;
 
-	while (n--)
-		*at++ = 'x';
+	for (i = 0; i < n; i++)
+		at[i] = ((const char *)with)[i];
 }
 
 static void twice(void)
@@ -133,6 +136,34 @@ static void inside_and_realloc(void)
 	(void)!tmc_mspace_realloc(heap, names(take(100) + 16), 200);
 }
 
+/* The heap is the one that we used last, as it is for the common free. */
+static void inside_of_another_process(void)
+{
+	take(100);
+	tmc_mspace_free(names(others + 16));
+}
+
+static void twice_of_another_process_we_know(void)
+{
+	take(100);
+	tmc_mspace_free(names(others));
+	tmc_mspace_free(others);
+}
+
+/* In a span, behind all blocks of it that there have been. */
+static void never_a_block(void)
+{
+	char *p = take(1024);
+
+	tmc_mspace_free(names(p + 32 * 1024));
+}
+
+static void never_a_block_of_another_process(void)
+{
+	take(100);
+	tmc_mspace_free(names(others + 64 * 512));
+}
+
 /* Where blocks could be, and none has been. */
 static void hole(void)
 {
@@ -148,6 +179,36 @@ static void hole_that_was_a_block(void)
 	names(q);
 	tmc_mspace_free(q);
 	tmc_mspace_free(q);
+}
+
+static void *take_and_free(void *arg)
+{
+	char *p = take(3000);
+
+	tmc_mspace_free(p);
+	*(char **)arg = p;
+	return NULL;
+}
+
+/* Its thread gave the span back when it ended. */
+static void gone_with_its_thread(void)
+{
+	pthread_t t;
+	char *p = NULL;
+
+	take(100);
+	if (!pthread_create(&t, NULL, take_and_free, &p))
+		pthread_join(t, NULL);
+	tmc_mspace_free(names(p));
+}
+
+static void closed(void)
+{
+	char *p = take(100);
+
+	names(p);
+	tmc_shmem_close(shm);
+	tmc_mspace_free(p);
 }
 
 static void no_heaps(void)
@@ -171,16 +232,93 @@ static void of_nobody(void)
 /* Into the next one, which is free. */
 static void beyond_the_end(void)
 {
-	char *p = take(100), *q = take(100);
+	char *p = take(100), *q = take(100), text[120];
 
 	while (q != p + tmc_mspace_usable_size(p)) {
 		p = q; /* two in a row */
 		q = take(100);
 	}
 	tmc_mspace_free(q);
-	overwrite(p, 120);
+	memset(text, 'x', sizeof(text));
+	overwrite_with(p, text, 120);
 	names(q);
 	(void)!take(100);
+	(void)!take(100);
+}
+
+/* ----- words of the heap's own that somebody has overwritten ----- */
+
+/* Fills several spans; the first ones are full then. */
+static char *first_of_many(void)
+{
+	char *p = take(100);
+	int i;
+
+	for (i = 0; i < 2000; i++)
+		(void)!take(100);
+	return p;
+}
+
+static void place(uint32_t place)
+{
+	char *p = first_of_many();
+	struct heap_run *r = names(heap_run_of(p));
+
+	r->place = place;
+	tmc_mspace_free(p);
+}
+
+static void place_that_is_none(void)
+{
+	place(UINT32_MAX / 2);
+}
+
+static void place_of_another(void)
+{
+	place(heap_run_of(first_of_many())->place);
+}
+
+/* The word of a run that is in use, in its chunk's table: how long it is,
+ * counted from its place or from the chunk's end. */
+static void table_word(uint32_t n, int from_end)
+{
+	struct heap_hdr *h = heap;
+	char *p = take(100 * KIB);
+	size_t i = ((uintptr_t)p - (uintptr_t)h) / HEAP_SLICE;
+	_Atomic uint32_t *table = (void *)(h + 1);
+
+	if (i >= h->chunk[0].nslices)
+		return;
+	names(&table[i]);
+	table[i] = HEAP_USED |
+		   (from_end ? h->chunk[0].nslices - (uint32_t)i + n : n);
+	tmc_mspace_trim(heap, 0);
+}
+
+static void run_beyond_its_chunk(void)
+{
+	table_word(1000, 0);
+}
+
+static void run_of_no_length(void)
+{
+	table_word(0, 0);
+}
+
+static void run_just_beyond_its_chunk(void)
+{
+	table_word(1, 1);
+}
+
+static void free_block_beyond_its_slice(void)
+{
+	char *p = take(100);
+	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
+		       (uintptr_t)heap_run_of(p);
+
+	tmc_mspace_free(names(p));
+	key ^= HEAP_SLICE;
+	overwrite_with(p, &key, sizeof(key));
 	(void)!take(100);
 }
 
@@ -206,17 +344,33 @@ static const struct misuse {
 	ONE_OF(inside, "no block"),
 	ONE_OF(inside_unaligned, "no block"),
 	ONE_OF(inside_large, "no block"),
+	ONE_OF(inside_of_another_process, "no block"),
+	ONE_OF(twice_of_another_process_we_know, "block freed twice"),
+	ONE_OF(never_a_block, "no block"),
+	ONE_OF(never_a_block_of_another_process, "no block"),
 	ONE_OF(inside_and_its_size, "no block"),
 	ONE_OF(inside_and_realloc, "no block"),
 	OF_NONE(inside_large_further_on,
 		"no block of a heap that is open here"),
 	OF_NONE(hole, "no block of a heap that is open here"),
 	ONE_OF(hole_that_was_a_block, "no block"),
+	ONE_OF(gone_with_its_thread, "no block"),
+	OF_NONE(closed, "no block of a heap that is open here"),
 	OF_NONE(no_heaps, "no block of a heap that is open here"),
 	OF_NONE(of_the_c_library, "no block of a heap that is open here"),
 	OF_NONE(of_nobody, "no block of a heap that is open here"),
+	ONE_OF(place_that_is_none, "head of a span overwritten"),
+	ONE_OF(place_of_another, "head of a span overwritten"),
 	/* The last, since who takes over that span aborts, too. */
 	ONE_OF(beyond_the_end, "free block overwritten"),
+};
+
+/* Each with a heap of its own, which nobody can use afterwards. */
+static const struct misuse damages[] = {
+	ONE_OF(run_beyond_its_chunk, "table of runs overwritten"),
+	ONE_OF(run_just_beyond_its_chunk, "table of runs overwritten"),
+	ONE_OF(run_of_no_length, "table of runs overwritten"),
+	ONE_OF(free_block_beyond_its_slice, "free block overwritten"),
 };
 
 static int do_it(struct peer *self, void *arg)
@@ -226,42 +380,48 @@ static int do_it(struct peer *self, void *arg)
 	return 0;
 }
 
-static void misuse_is_told_in_one_line_and_an_abort(void **state)
+static void is_told(const struct misuse *m)
 {
 	char text[1000], expected[200];
+	int rc = peer_run_said(do_it, (void *)(uintptr_t)m, text, sizeof(text));
+
+	snprintf(expected, sizeof(expected), m->format, m->ours ? heap : NULL,
+		 *where);
+	if (rc != 128 + SIGABRT || strcmp(text, expected))
+		fail_msg("%s: %d, %s", m->name, rc, text);
+}
+
+static void misuse_is_told_in_one_line_and_an_abort(void **state)
+{
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(misuses) / sizeof(misuses[0]); i++) {
-		const struct misuse *m = &misuses[i];
-		int rc = peer_run_said(do_it, (void *)(uintptr_t)m, text,
-				       sizeof(text));
+	for (i = 0; i < sizeof(misuses) / sizeof(misuses[0]); i++)
+		is_told(&misuses[i]);
+}
 
-		snprintf(expected, sizeof(expected), m->format,
-			 m->ours ? heap : NULL, *where);
-		if (rc != 128 + SIGABRT || strcmp(text, expected))
-			fail_msg("%s: %d, %s", m->name, rc, text);
+static void damage_is_told_in_one_line_and_an_abort(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
+		is_told(&damages[i]);
+		assert_int_equal(drop_heap(state), 0);
+		assert_int_equal(make_heap(state), 0);
 	}
 }
 
-/* A block that was freed says nothing when it is changed in size in place. */
-static void realloc_of_a_freed_block_is_told_at_the_latest_when_it_moves(
-	void **state)
+/* The same of a call that changes its size; there ASan is first. */
+static void realloc_of_a_freed_block_is_told_when_it_moves(void **state)
 {
-	char text[1000], expected[200];
-	const struct misuse m = { "realloc", twice_in_realloc, "", 1 };
+	const struct misuse m = ONE_OF(twice_in_realloc, "block freed twice");
 
 	(void)state;
 	if (SHMI_ASAN) {
 		print_message("AddressSanitizer tells it first\n");
 		skip();
 	}
-	assert_int_equal(
-		peer_run_said(do_it, (void *)(uintptr_t)&m, text, sizeof(text)),
-		128 + SIGABRT);
-	snprintf(expected, sizeof(expected),
-		 "libshmem: heap %p: block freed twice at %p\n", heap, *where);
-	assert_string_equal(text, expected);
+	is_told(&m);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
@@ -270,7 +430,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(misuse_is_told_in_one_line_and_an_abort),
-		TEST(realloc_of_a_freed_block_is_told_at_the_latest_when_it_moves),
+		TEST(damage_is_told_in_one_line_and_an_abort),
+		TEST(realloc_of_a_freed_block_is_told_when_it_moves),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -230,6 +230,75 @@ static void what_was_given_out_before_a_death_stays(void **state)
 	assert_int_equal(used(), 0);
 }
 
+/* ----- guests, who may not open the file ----- */
+
+/* Told how to end: 0, properly. */
+static int take_as_guest(struct peer *self, void *arg)
+{
+	int fd = peer_get_fd(self);
+	tmc_shmem_t *guest;
+	uint64_t word = 1;
+	size_t i;
+
+	PEER_CHECK(!arg && fd >= 0);
+	tmc_shmem_close(shm);
+	kernel_without_reopen();
+	guest = tmc_shmem_open_fds(fd, -1);
+	PEER_CHECK(guest);
+	take_many();
+	PEER_CHECK(heap_owner_slot(shmi_thread_last->owner) < LAYOUT_GUESTS);
+	for (i = 0; i < MANY; i++)
+		PEER_CHECK(!peer_put(self, (uintptr_t)p[i]));
+	PEER_CHECK(!peer_get(self, &word) && !word);
+	tmc_shmem_close(guest);
+	return 0;
+}
+
+static void have_guest(struct peer *guest)
+{
+	uint64_t word;
+	size_t i;
+
+	assert_int_equal(peer_fork(guest, take_as_guest, NULL), 0);
+	assert_int_equal(peer_put_fd(guest, tmc_shmem_fd(shm)), 0);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(peer_get(guest, &word), 0);
+		p[i] = (void *)(uintptr_t)word;
+	}
+	give_many();
+	assert_true(tmc_mspace_trim(heap, 0) >= 0);
+	assert_true(used() > 0); /* in spans that are the guest's */
+}
+
+static void what_a_guest_had_that_left_is_taken_over(void **state)
+{
+	struct peer guest;
+
+	(void)state;
+	have_guest(&guest);
+	assert_int_equal(peer_put(&guest, 0), 0);
+	assert_int_equal(peer_end(&guest), 0);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(used(), 0);
+}
+
+/* Nobody knows that it is dead while others have the arena open. */
+static void what_a_guest_had_that_was_killed_is_taken_over_at_rest(void **state)
+{
+	struct peer guest;
+
+	(void)state;
+	have_guest(&guest);
+	peer_kill(&guest);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("owner"));
+	assert_non_null(shm);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(used(), 0);
+}
+
 /* ----- a thread's end ----- */
 
 static void *take_and_vanish(void *arg)
@@ -331,6 +400,8 @@ int main(void)
 		TEST(what_an_earlier_life_left_is_nobodys),
 		TEST(no_two_threads_have_one_number),
 		TEST(what_was_given_out_before_a_death_stays),
+		TEST(what_a_guest_had_that_left_is_taken_over),
+		TEST(what_a_guest_had_that_was_killed_is_taken_over_at_rest),
 		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
 		TEST(what_a_thread_has_that_vanishes_stays_while_its_process_lives),
 	};

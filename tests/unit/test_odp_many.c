@@ -101,15 +101,16 @@ static void name_of(int player, int i, char name[ODP_SHM_NAME_LEN])
 
 static odp_instance_t common;
 
-/* Reserves its own, and frees those of the next one, who may not have them
- * yet; every other one has joined the instance and is no child of it. */
+/* Reserves its own; and when all have done so, frees those of the next one.
+ * Every other one has joined the instance and is no child of it. */
 static int swap_blocks(struct peer *self, void *arg)
 {
-	int me = (int)(intptr_t)arg, i;
+	int me = (int)(intptr_t)arg, theirs = (me + 1) % PLAYERS, i;
 	char name[ODP_SHM_NAME_LEN];
+	odp_shm_info_t info;
 	odp_shm_t shm;
+	uint64_t word;
 
-	(void)self;
 	if (me % 2) {
 		PEER_CHECK(odp_shm_term_local() == 0);
 		PEER_CHECK(odp_shm_init_local(common) == 0);
@@ -120,17 +121,16 @@ static int swap_blocks(struct peer *self, void *arg)
 		PEER_CHECK(shm != ODP_SHM_INVALID);
 		memset(odp_shm_addr(shm), me, (size_t)(i + 1) * 64);
 	}
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &word));
 	for (i = 0; i < EACH; i++) {
-		odp_shm_info_t info;
-		int theirs = (me + 1) % PLAYERS;
-
 		name_of(theirs, i, name);
-		while (!(shm = odp_shm_lookup(name)))
-			;
-		PEER_CHECK(odp_shm_info(shm, &info) == 0);
+		shm = odp_shm_lookup(name);
+		PEER_CHECK(!odp_shm_info(shm, &info));
 		PEER_CHECK(!strcmp(info.name, name));
 		PEER_CHECK(info.size == (uint64_t)(i + 1) * 64);
-		PEER_CHECK(odp_shm_free(shm) == 0);
+		PEER_CHECK(((char *)info.addr)[0] == theirs);
+		PEER_CHECK(((char *)info.addr)[info.size - 1] == theirs);
+		PEER_CHECK(!odp_shm_free(shm));
 	}
 	return 0;
 }
@@ -138,6 +138,7 @@ static int swap_blocks(struct peer *self, void *arg)
 static void many_processes_reserve_in_one_and_free_in_another(void **state)
 {
 	struct peer p[PLAYERS];
+	uint64_t word;
 	char name[ODP_SHM_NAME_LEN];
 	int i, k;
 
@@ -145,6 +146,10 @@ static void many_processes_reserve_in_one_and_free_in_another(void **state)
 	for (i = 0; i < PLAYERS; i++)
 		assert_int_equal(
 			peer_fork(&p[i], swap_blocks, (void *)(intptr_t)i), 0);
+	for (i = 0; i < PLAYERS; i++)
+		assert_int_equal(peer_get(&p[i], &word), 0);
+	for (i = 0; i < PLAYERS; i++)
+		assert_int_equal(peer_put(&p[i], 0), 0);
 	for (i = 0; i < PLAYERS; i++)
 		assert_int_equal(peer_end(&p[i]), 0);
 	for (i = 0; i < PLAYERS; i++)

@@ -424,6 +424,9 @@ static void no_permission_is_one_line(void **state)
 	tmc_shmem_close(make(path, MIB));
 	assert_int_equal(chmod(box_path(""), 0755), 0);
 	cmd.uid = NOBODY;
+	listed(path);
+	assert_int_equal(cmd.code, 0);
+	assert_non_null(strstr(cmd.out, " may not be read\n"));
 	all_refuse(path, "");
 	assert_non_null(strstr(cmd.err, "Permission denied"));
 	cmd.uid = 0;
