@@ -55,12 +55,16 @@ static bool good_chunk(const struct shmi_heap *hp, uint64_t start, uint64_t n,
 		       uint64_t nhead)
 {
 	const struct shmi_arena *a = hp->arena;
+	uint64_t size, off;
 
 	if (start % HEAP_SLICE || !n || n > HEAP_COUNT ||
 	    nhead != shmi_chunk_heads(hp, start, n) || nhead > n)
 		return false;
-	return !a || (start - a->c.base < a->c.maxsize &&
-		      n * HEAP_SLICE <= a->c.base + shmi_size_now(a) - start);
+	if (!a)
+		return true;
+	size = shmi_size_now(a);
+	off = start - a->c.base; /* huge, where start is below */
+	return off <= size && n * HEAP_SLICE <= size - off;
 }
 
 int shmi_chunk_copy(struct shmi_heap *hp)
