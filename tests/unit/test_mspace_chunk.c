@@ -8,6 +8,7 @@
 #include <shmem.h>
 
 #include "heap.h"
+#include "kernel.h"
 #include "peer.h"
 
 static tmc_shmem_t *shm;
@@ -83,12 +84,46 @@ static void a_chunk_outside_of_the_arena_is_refused(void **state)
 				 0);
 }
 
+/* ----- a cut that fails ----- */
+
+/* The arena grows and shrinks by this heap alone. */
+static int nothing_is_lost(void)
+{
+	size_t n;
+
+	tmc_mspace_statistics(heap, NULL, &n, NULL);
+	return n == tmc_shmem_current_size(shm) && !tmc_mspace_check(heap);
+}
+
+static void a_chunk_that_could_not_be_cut_off_stays(void **state)
+{
+	int failed = 1;
+	unsigned long n;
+	char *p;
+
+	(void)state;
+	for (n = 1; failed; n++) {
+		p = tmc_mspace_malloc(heap, 20 * MIB);
+		assert_non_null(p);
+		tmc_mspace_free(p);
+		kernel_fail(n, EIO);
+		tmc_mspace_trim(heap, 0);
+		failed = kernel_failed();
+		kernel_fail(0, 0);
+		assert_true(nothing_is_lost());
+		assert_in_range(tmc_shmem_current_size(shm), MIB, 30 * MIB);
+	}
+	assert_true(n > 2);
+	assert_true(tmc_shmem_current_size(shm) < 20 * MIB);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_chunk_outside_of_the_arena_is_refused),
+		TEST(a_chunk_that_could_not_be_cut_off_stays),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
