@@ -88,8 +88,10 @@ int shmi_chunk_copy(struct shmi_heap *hp)
 		if (!good_chunk(hp, start, len, nhead))
 			return -EUCLEAN;
 		sum += len;
-		/* Others read the first one without the lock. */
-		if (hp->chunk[i].start == start && hp->chunk[i].nslices == len)
+		/* Others read the first one without the lock. What is not
+		 * counted may be half of a copy (a fork; heap.c). */
+		if (i < hp->nchunks && hp->chunk[i].start == start &&
+		    hp->chunk[i].nslices == len)
 			continue;
 		hp->chunk[i].start = start;
 		hp->chunk[i].table =
@@ -99,7 +101,8 @@ int shmi_chunk_copy(struct shmi_heap *hp)
 		hp->chunk[i].nhead = nhead;
 	}
 	atomic_store_explicit(&hp->nslices, sum, memory_order_relaxed);
-	hp->nchunks = n;
+	/* release: who sees the count sees the chunks. */
+	atomic_store_explicit(&hp->nchunks, n, memory_order_release);
 	hp->gen = gen;
 	return 0;
 }
