@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <shmem.h>
 
@@ -249,6 +250,75 @@ static void half_a_copy_of_another_chunk_is_made_anew(void **state)
 	assert_int_equal(peer_run(use_it, NULL), 0);
 }
 
+/* ----- how many ----- */
+
+/* Bytes that it got in blocks of @n, at most @most. */
+static size_t take(size_t n, size_t most)
+{
+	size_t got = 0;
+
+	while (got < most && tmc_mspace_malloc(heap, n))
+		got += n;
+	return got;
+}
+
+static size_t chunks(void)
+{
+	return ((struct heap_hdr *)heap)->nchunks;
+}
+
+static size_t memory(void)
+{
+	struct stat st;
+
+	return fstat(tmc_shmem_fd(shm), &st) ? 0 : (size_t)st.st_blocks * 512;
+}
+
+/* Of each block only the head is touched. */
+static void a_heap_is_as_large_as_its_arena(void **state)
+{
+	size_t max = tmc_shmem_maximum_size(shm), got;
+
+	(void)state;
+	got = take(7 * MIB, SIZE_MAX);
+	assert_int_equal(errno, ENOMEM);
+	assert_true(got > max / 100 * 95);
+	got += take(500 * KIB, SIZE_MAX);
+	assert_true(got > max / 100 * 98);
+	assert_true(tmc_shmem_current_size(shm) > max - 2 * MIB);
+	assert_in_range(chunks(), 20, 150);
+	assert_true(memory() < 100 * MIB);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+/* Far beyond what an arena has: the number of chunks must not grow with it. */
+static void a_heap_may_be_larger_than_any_arena(void **state)
+{
+	tmc_alloc_t lazy = TMC_ALLOC_INIT;
+	tmc_shmem_t *first = shm;
+	tmc_mspace small = heap;
+
+	(void)state;
+	tmc_alloc_clear_populate(&lazy);
+	shm = tmc_shmem_create(box_path("large"), &lazy, NULL, 2048 * GIB);
+	if (!shm) {
+		print_message("no arena of 2 TiB: %s\n", strerror(errno));
+		shm = first;
+		skip();
+	}
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	assert_non_null(heap);
+	assert_true(take(300 * MIB, 1900 * GIB) >= 1900 * GIB);
+	assert_in_range(chunks(), 20, 250);
+	assert_true(memory() < 100 * MIB);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("large")), 0);
+	shm = first;
+	heap = small;
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -259,6 +329,8 @@ int main(void)
 		TEST(a_private_heap_is_repaired_in_a_child),
 		TEST(half_a_copy_of_chunks_is_made_anew_in_a_child),
 		TEST(half_a_copy_of_another_chunk_is_made_anew),
+		TEST(a_heap_is_as_large_as_its_arena),
+		TEST(a_heap_may_be_larger_than_any_arena),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
