@@ -46,8 +46,11 @@
 /*
  * Slices of a new chunk, of which less need be asked for: a quarter of what is
  * there, but not more than MANY_SLICES as long as that is a LARGE_PART of it.
- * So each chunk adds 1/16, and after 512 of them, and from 1 GiB on, the heap
- * is larger than any arena. It takes 1/16 at most of others' room with that.
+ * From 1 GiB on, each chunk adds 1/16, so that HEAP_CHUNKS are enough for any
+ * arena, and others' room in it gets less by 1/16 of the heap at most.
+ *
+ * A private chunk whose pages are all made present, or reserved as huge ones
+ * are, when it is mapped has MANY_SLICES until half of the chunks are there.
  */
 #define FEW_SLICES ((uint64_t)16)
 #define MANY_SLICES ((uint64_t)1024)
@@ -260,14 +263,15 @@ static uint64_t good_length(const struct shmi_heap *hp)
 {
 	uint64_t have = shmi_heap_footprint(hp) / HEAP_SLICE;
 	uint64_t n = have / SMALL_PART;
+	bool whole = !hp->arena && (hp->how.populate || hp->how.how.huge);
 
 	if (n > MANY_SLICES)
 		n = MANY_SLICES;
-	if (n < have / LARGE_PART)
+	if (n < have / LARGE_PART && (!whole || hp->nchunks >= HEAP_CHUNKS / 2))
 		n = have / LARGE_PART;
-	if (n > HEAP_COUNT)
-		n = HEAP_COUNT;
-	return n > FEW_SLICES ? n : FEW_SLICES;
+	if (n < FEW_SLICES)
+		n = FEW_SLICES;
+	return n < HEAP_COUNT / 2 ? n : HEAP_COUNT / 2;
 }
 
 /* Half as much again and again where there is no room, so that the last of it

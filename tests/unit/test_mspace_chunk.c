@@ -319,6 +319,36 @@ static void a_heap_may_be_larger_than_any_arena(void **state)
 	heap = small;
 }
 
+/* How many slices a private heap that seems to have 16 GiB grows by. */
+static uint32_t grows_by(bool populated)
+{
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+	struct shmi_heap *hp;
+	struct heap_hdr *h;
+	uint32_t n;
+
+	if (populated)
+		tmc_alloc_set_populate(&alloc);
+	else
+		tmc_alloc_clear_populate(&alloc);
+	h = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, &alloc);
+	assert_non_null(h);
+	assert_int_equal(shmi_heap_get(h, &hp), 0);
+	hp->nslices = 16 * GIB / HEAP_SLICE;
+	assert_non_null(tmc_mspace_malloc(h, MIB));
+	assert_int_equal(h->nchunks, 2);
+	n = h->chunk[1].nslices;
+	tmc_mspace_destroy(h);
+	return n;
+}
+
+static void a_chunk_that_is_made_present_stays_small(void **state)
+{
+	(void)state;
+	assert_int_equal(grows_by(false), GIB / HEAP_SLICE);
+	assert_int_equal(grows_by(true), 64 * MIB / HEAP_SLICE);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -331,6 +361,7 @@ int main(void)
 		TEST(half_a_copy_of_another_chunk_is_made_anew),
 		TEST(a_heap_is_as_large_as_its_arena),
 		TEST(a_heap_may_be_larger_than_any_arena),
+		TEST(a_chunk_that_is_made_present_stays_small),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
