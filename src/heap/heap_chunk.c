@@ -26,6 +26,12 @@
  *				somebody has grown it since: grown_by is
  *				cleared
  *
+ * gen moves before nchunks does. Death in between makes others copy the same
+ * chunks again; the other way round a process would take its old copy for the
+ * present one, and the next one in the lock, who sees from its copy whether the
+ * chunk is one, would clear mark and grown_by of a chunk that is none. A cut
+ * that fails is no death, but is put right the same way by who tried it.
+ *
  * Nobody else looks into such a chunk meanwhile: no block, span or run in use is
  * there, and the table is read under the lock.
  */
@@ -55,12 +61,16 @@ static bool good_chunk(const struct shmi_heap *hp, uint64_t start, uint64_t n,
 		       uint64_t nhead)
 {
 	const struct shmi_arena *a = hp->arena;
+	uint64_t size, off;
 
 	if (start % HEAP_SLICE || !n || n > HEAP_COUNT ||
 	    nhead != shmi_chunk_heads(hp, start, n) || nhead > n)
 		return false;
-	return !a || (start - a->c.base < a->c.maxsize &&
-		      n * HEAP_SLICE <= a->c.base + shmi_size_now(a) - start);
+	if (!a)
+		return true;
+	size = shmi_size_now(a);
+	off = start - a->c.base; /* huge, where start is below */
+	return off <= size && n * HEAP_SLICE <= size - off;
 }
 
 int shmi_chunk_copy(struct shmi_heap *hp)
@@ -99,13 +109,13 @@ static void enter_chunk(struct shmi_heap *hp, uint64_t start, uint64_t n)
 	struct heap_hdr *h = hp->h;
 	uint32_t i = hp->nchunks;
 
+	h->gen++; /* before nchunks: see above */
 	/* release: who sees the count sees the chunk. */
 	h->chunk[i].start = start;
 	h->chunk[i].nslices = (uint32_t)n;
 	h->chunk[i].nhead = (uint32_t)shmi_chunk_heads(hp, start, n);
 	memset((void *)h->chunk[i].low, 0, sizeof(h->chunk[i].low));
 	atomic_store_explicit(&h->nchunks, i + 1, memory_order_release);
-	h->gen++;
 }
 
 /* The header of a chunk's table, while it has not been entered. */
@@ -137,7 +147,8 @@ void shmi_chunk_finish(struct shmi_heap *hp)
 	uint64_t at = hp->h->grown_at, by = hp->h->grown_by, start, n;
 	uint32_t i;
 
-	if (!by)
+	/* Whether it is a chunk counts as it is now. */
+	if (!by || shmi_chunk_copy(hp))
 		return;
 	start = heap_slice_up(a->c.base + at);
 	n = (a->c.base + at + by - start) / HEAP_SLICE;
@@ -279,9 +290,9 @@ static bool is_free(struct shmi_heap *hp, uint32_t i)
 
 static void drop_chunk(struct shmi_heap *hp, uint32_t i)
 {
+	hp->h->gen++; /* before nchunks: see above */
 	/* release: who sees fewer chunks sees where they have gone. */
 	atomic_store_explicit(&hp->h->nchunks, i, memory_order_release);
-	hp->h->gen++;
 }
 
 static bool less_of_arena(struct shmi_heap *hp, uint32_t i)
