@@ -102,6 +102,28 @@ static void a_block_is_where_the_heap_put_it(void **state)
 	peer_kill(&peer);
 }
 
+/* ----- memory that the caller gave ----- */
+
+static void what_the_caller_gave_stays_there_after_destroy(void **state)
+{
+	char *given = tmc_shmem_grow(shm, MIB);
+	size_t size = tmc_shmem_current_size(shm);
+	tmc_mspace inner;
+
+	(void)state;
+	assert_non_null(given);
+	inner = tmc_mspace_create_with_base(given, MIB, 0);
+	assert_non_null(inner);
+	assert_non_null(tmc_mspace_malloc(inner, 300 * KIB));
+	assert_true(tmc_mspace_destroy(inner) > 0);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+	memset(given, 7, MIB);
+	inner = tmc_mspace_create_with_base(given, MIB, 0);
+	assert_non_null(inner);
+	assert_true(tmc_mspace_destroy(inner) > 0);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -109,6 +131,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_block_is_where_the_heap_put_it),
 		TEST(a_length_beyond_the_arena_is_told),
+		TEST(what_the_caller_gave_stays_there_after_destroy),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
