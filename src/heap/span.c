@@ -378,18 +378,26 @@ static int more_spans(struct shmi_thread *t, uint32_t class)
 	return err;
 }
 
+/* The list may be forged. Callers write zeroes and copies into the block, and
+ * find an aligned address in it, so all of it lies in the span's slice. */
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 {
+	uint64_t state = span_state(t->cur[class]);
 	int err = 0;
 
-	while (!err && !(span_state(t->cur[class]) & SPAN_LIST))
+	while (!(state & SPAN_LIST)) {
 		if (!look_around(t, class))
 			err = more_spans(t, class);
-	if (err) {
-		errno = -err;
-		return NULL;
+		if (err) {
+			errno = -err;
+			return NULL;
+		}
+		state = span_state(t->cur[class]);
 	}
-	return span_pop(t, t->cur[class], class, span_state(t->cur[class]));
+	if ((state & SPAN_LIST) > HEAP_END - heap_size[class])
+		shmi_span_bad_list(t,
+				   span_word(t->cur[class], state & SPAN_LIST));
+	return span_pop(t, t->cur[class], class, state);
 }
 
 /* ----- free ----- */

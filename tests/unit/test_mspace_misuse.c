@@ -406,6 +406,41 @@ static void free_block_beyond_its_slice(void)
 	(void)!take(100);
 }
 
+/* A list whose first block would begin in the slice's last 16 bytes, and what
+ * the library itself writes is more. */
+static char *hang_out(size_t n)
+{
+	char *p = take(n);
+	struct heap_run *r = heap_run_of(p);
+	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
+		       (uintptr_t)r;
+	char *last = (char *)(heap_base(r) + SPAN_LIST);
+
+	overwrite_with(names(last), &key, sizeof(key));
+	r->state |= SPAN_LIST;
+	return p;
+}
+
+static void calloc_of_a_block_that_hangs_out(void)
+{
+	hang_out(1000);
+	(void)!tmc_mspace_calloc(heap, 1, 1000);
+}
+
+static void realloc_to_a_block_that_hangs_out(void)
+{
+	char *p = take(5000);
+
+	hang_out(1000);
+	(void)!tmc_mspace_realloc(heap, p, 1000);
+}
+
+static void memalign_in_a_block_that_hangs_out(void)
+{
+	hang_out(1000);
+	(void)!tmc_mspace_memalign(heap, 512, 500);
+}
+
 #define ONE_OF(f, what)                                                        \
 	{                                                                      \
 #f, f, "libshmem: heap %p: " what " at %p\n", 1                \
@@ -458,6 +493,9 @@ static const struct misuse damages[] = {
 	ONE_OF(run_just_beyond_its_chunk, "table of runs overwritten"),
 	ONE_OF(run_of_no_length, "table of runs overwritten"),
 	ONE_OF(free_block_beyond_its_slice, "free block overwritten"),
+	ONE_OF(calloc_of_a_block_that_hangs_out, "free block overwritten"),
+	ONE_OF(realloc_to_a_block_that_hangs_out, "free block overwritten"),
+	ONE_OF(memalign_in_a_block_that_hangs_out, "free block overwritten"),
 };
 
 static int do_it(struct peer *self, void *arg)
