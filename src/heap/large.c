@@ -165,6 +165,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	if (err)
 		return err;
+	shmi_run_prepare(hp, at, count);
 	r->heap = (uintptr_t)hp->h;
 	r->kind = HEAP_LARGE;
 	r->len = n;

@@ -351,14 +351,23 @@ uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
 	return get(hp, at);
 }
 
+/*
+ * The fence is for the compiler, which must not write the head first: our death
+ * cannot change the order of what the processor has done.
+ */
+void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+{
+	if ((get(hp, at) & HEAP_COUNT) > n)
+		split(hp, at, n);
+	put(hp, at, get(hp, at) | HEAP_DIRTY);
+	atomic_signal_fence(memory_order_release);
+}
+
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		   bool part)
 {
-	uint32_t word;
+	uint32_t word = get(hp, at);
 
-	if ((get(hp, at) & HEAP_COUNT) > n)
-		split(hp, at, n);
-	word = get(hp, at);
 	count_kept(hp, word, false);
 	put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
 }

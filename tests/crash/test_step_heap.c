@@ -18,12 +18,14 @@
 #include <shmem.h>
 
 #include "peer.h"
+#include "probe.h"
 #include "step.h"
 #include "step_kill.h"
 
 #define MOST 120 /* instructions that a call is killed at, in short */
 #define DEATHS 250
 #define LIVE 64
+#define GAP (3 * MIB) /* is not kept when it is freed */
 #define LIVE_LEN(i) ((size_t)(i)*37 % 900 + 8)
 
 /* In memory that all the victims and checkers inherit. */
@@ -119,13 +121,13 @@ static void call_memalign(void)
 
 static void call_grow(void)
 {
-	w.mine[0] = tmc_mspace_malloc(w.heap, 3 * MIB);
+	w.mine[0] = tmc_mspace_malloc(w.heap, 3 * GAP);
 }
 
 static void grow_and_free(void)
 {
 	warm();
-	tmc_mspace_free(tmc_mspace_malloc(w.heap, 3 * MIB));
+	tmc_mspace_free(tmc_mspace_malloc(w.heap, 3 * GAP));
 }
 
 static void call_trim(void)
@@ -139,6 +141,7 @@ static const struct heap_case cases[] = {
 	{ "malloc", warm, call_malloc },
 	{ "malloc, first", nothing, call_malloc },
 	{ "malloc, large", warm, take_large },
+	{ "malloc, large, first", nothing, take_large },
 	{ "malloc, a new chunk", warm, call_grow },
 	{ "malloc, new span", warm, take_rare },
 	{ "memalign", warm, call_memalign },
@@ -168,6 +171,24 @@ static pid_t victim(const void *arg)
 	_exit(0);
 }
 
+/*
+ * The arena's root is a large block. Behind it lie free slices, whose pages trim
+ * has given back. The dead may have written heads there. So free slices that
+ * calloc takes for zero begin before them when that block is freed.
+ */
+static int calloc_is_zero(void)
+{
+	void *p;
+	int zero;
+
+	tmc_mspace_free(tmc_shmem_get_data(w.shm));
+	p = tmc_mspace_calloc(w.heap, 1, GAP + 2 * MIB);
+	zero = p && probe_zero(p, GAP + 2 * MIB);
+	tmc_mspace_free(p);
+	p = tmc_mspace_malloc(w.heap, GAP);
+	return p && !tmc_shmem_set_data(w.shm, p) && zero;
+}
+
 static int check_peer(struct peer *self, void *arg)
 {
 	void *p[200];
@@ -180,6 +201,7 @@ static int check_peer(struct peer *self, void *arg)
 	for (i = 0; i < LIVE; i++)
 		for (k = 0; k < LIVE_LEN(i); k++)
 			PEER_CHECK(w.live[i][k] == (unsigned char)i);
+	PEER_CHECK(calloc_is_zero());
 	for (i = 0; i < 200; i++) {
 		n = i % 40 ? i * 31 % 3000 : 70 * KIB;
 		p[i] = tmc_mspace_malloc(w.heap, n);
@@ -192,6 +214,7 @@ static int check_peer(struct peer *self, void *arg)
 		for (k = 0; k < LIVE_LEN(i); k++)
 			PEER_CHECK(w.live[i][k] == (unsigned char)i);
 	PEER_CHECK(!tmc_mspace_check(w.heap));
+	PEER_CHECK(tmc_mspace_trim(w.heap, 0) >= 0);
 	return 0;
 }
 
@@ -201,13 +224,15 @@ static void make_arena(void)
 
 	w.shm = tmc_shmem_create(box_path("step"), NULL, NULL, 4 * GIB);
 	assert_non_null(w.shm);
-	w.heap = tmc_mspace_create_special(0, 0, tmc_shmem_alloc(w.shm));
+	w.heap = tmc_mspace_create_special(3 * GAP, 0, tmc_shmem_alloc(w.shm));
 	assert_non_null(w.heap);
 	for (i = 0; i < LIVE; i++) {
 		w.live[i] = tmc_mspace_malloc(w.heap, LIVE_LEN(i));
 		assert_non_null(w.live[i]);
 		memset(w.live[i], (int)i, LIVE_LEN(i));
 	}
+	assert_int_equal(
+		tmc_shmem_set_data(w.shm, tmc_mspace_malloc(w.heap, GAP)), 0);
 }
 
 static size_t lost;
@@ -221,6 +246,7 @@ static void drop_arena(void)
 	assert_int_equal(tmc_mspace_check(w.heap), 0);
 	for (i = 0; i < LIVE; i++)
 		tmc_mspace_free(w.live[i]);
+	tmc_mspace_free(tmc_shmem_get_data(w.shm));
 	tmc_mspace_statistics(w.heap, NULL, NULL, &used);
 	lost += used;
 	tmc_shmem_close(w.shm);
