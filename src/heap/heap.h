@@ -152,7 +152,10 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 		  struct heap_at *at);
 /* The table's word there. */
 uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at);
-/* Makes the first @n of them used: one store. @part: the last slice's pages
+/* The first @n of them are a run of their own that is not zero: before its head
+ * is written. */
+void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n);
+/* Makes these @n used: one store. @part: the last slice's pages
  * are not all there. */
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		   bool part);

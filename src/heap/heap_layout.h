@@ -145,7 +145,8 @@ struct heap_run {
 	uint8_t pad0[64 - 56];
 	_Atomic uint64_t state; /* span: see below */
 	_Atomic uint32_t ready; /* span: bytes of blocks that have their pages;
-				 * large: slices, if all have, else 0 */
+				 * large: slices, if all have, else 0, or
+				 * HEAP_HOLES */
 	_Atomic uint32_t taken; /* span: list on its way from others to the
 				 * owner's; span.c */
 	uint8_t pad1[64 - 16];
@@ -181,6 +182,8 @@ struct heap_run {
 #define OTHERS_LAST_SHIFT 32
 
 #define HEAP_LARGE 63u /* no size class */
+/* Pages of the run may be missing anywhere: they are not to be kept. */
+#define HEAP_HOLES UINT32_MAX
 
 static_assert(sizeof(struct heap_run) == HEAP_RUN_LEN, "heap format 1");
 static_assert(offsetof(struct heap_run, state) == 64, "heap format 1");

@@ -114,6 +114,14 @@ static uint32_t slices_of(uint64_t align, uint64_t n)
 	return (uint32_t)((front(align) + n + HEAP_SLICE - 1) / HEAP_SLICE);
 }
 
+/* Of the run @r, up to @n bytes behind @p. */
+static uint32_t slices_to(const struct heap_run *r, const void *p, size_t n)
+{
+	uint64_t off = (uintptr_t)p - heap_base(r);
+
+	return (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
+}
+
 /* Under the lock. */
 static int find_run(struct shmi_heap *hp, uint32_t n, uint64_t align,
 		    struct heap_at *at)
@@ -165,6 +173,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	if (err)
 		return err;
+	shmi_run_prepare(hp, at, count);
 	r->heap = (uintptr_t)hp->h;
 	r->kind = HEAP_LARGE;
 	r->len = n;
@@ -262,27 +271,50 @@ void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 		shmi_run_give(t->hp, r, false, true);
 }
 
+/* Its pages did not come: as it was, or at least not kept when it is freed. */
+static void back(struct shmi_thread *t, struct heap_run *r, uint32_t count)
+{
+	if (shmi_heap_lock(t->hp))
+		return;
+	if (!shmi_run_resize(t->hp, r, count))
+		set(r->ready, 0);
+	shmi_heap_unlock(t->hp);
+}
+
+/*
+ * A longer run is one with holes until its pages are there. Dying before the
+ * length is stored the block is as it was, in a run that is longer than it needs;
+ * a shorter block has its length before the rest of its run is somebody else's.
+ */
 int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
 		      size_t old, size_t n)
 {
-	uint64_t off = (uintptr_t)p - heap_base(r);
-	uint32_t count;
+	uint32_t was, count = slices_to(r, p, n);
 	int err;
 
 	if (n > HEAP_COUNT * HEAP_SLICE / 2)
 		return -ENOMEM;
-	count = (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
 	err = shmi_heap_lock(t->hp);
 	if (err)
 		return err;
-	set(r->ready, 0); /* not to be held any more */
-	err = shmi_run_resize(t->hp, r, count);
-	shmi_heap_unlock(t->hp);
-	if (!err && n > old)
-		err = shmi_heap_fill(t->hp, (uintptr_t)p + old, n - old);
-	/* Dying before this: the block is as it was, in a run that is longer
-	 * than it needs. */
-	if (!err)
+	was = get(r->ready);
+	if (n < old)
 		r->len = n;
-	return err;
+	if (n > old)
+		set(r->ready, HEAP_HOLES);
+	err = shmi_run_resize(t->hp, r, count);
+	/* Not to be held any more; or nothing has changed. */
+	if (err || n <= old)
+		set(r->ready, err ? was : 0);
+	shmi_heap_unlock(t->hp);
+	if (err || n <= old)
+		return err;
+	err = shmi_heap_fill(t->hp, (uintptr_t)p + old, n - old);
+	if (err) {
+		back(t, r, slices_to(r, p, old));
+		return err;
+	}
+	r->len = n;
+	set(r->ready, 0);
+	return 0;
 }

@@ -6,9 +6,12 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -124,6 +127,85 @@ static void what_the_caller_gave_stays_there_after_destroy(void **state)
 	assert_int_equal(tmc_shmem_current_size(shm), size);
 }
 
+/* ----- when pages run out ----- */
+
+static size_t arena_blocks(tmc_shmem_t *arena)
+{
+	struct stat st;
+
+	return fstat(tmc_shmem_fd(arena), &st) ? 0 : (size_t)st.st_blocks;
+}
+
+/* All but about @left bytes of the file system that has @path. */
+static int fill_up(const char *path, size_t left)
+{
+	struct statfs sf;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), rc;
+
+	if (fd < 0 || fstatfs(fd, &sf))
+		return -1;
+	rc = posix_fallocate(
+		fd, 0,
+		(off_t)((size_t)sf.f_bavail * (size_t)sf.f_bsize - left));
+	close(fd);
+	return rc;
+}
+
+/* On a file system that has 80 KiB left. */
+static int use_what_is_left(struct peer *self, void *arena)
+{
+	tmc_mspace h = tmc_shmem_get_data(arena);
+	char *p = tmc_mspace_malloc(h, 300000), *q;
+	size_t before;
+
+	PEER_CHECK(self && p);
+	memset(p, 7, 300000);
+	PEER_CHECK(!fill_up(box_path("small/fill"), 80 * KIB));
+	before = arena_blocks(arena);
+	PEER_CHECK(!tmc_mspace_realloc(h, p, 1900000) && errno == ENOMEM);
+	PEER_CHECK(arena_blocks(arena) == before);
+	PEER_CHECK(p[0] == 7 && p[299999] == 7);
+	PEER_CHECK(tmc_mspace_usable_size(p) == 300000);
+	tmc_mspace_free(p);
+	PEER_CHECK(!tmc_mspace_malloc(h, 1900000) && errno == ENOMEM);
+	p = tmc_mspace_malloc(h, 300000);
+	PEER_CHECK(p);
+	memset(p, 8, 300000);
+	PEER_CHECK(!tmc_mspace_malloc(h, 1900000) && errno == ENOMEM);
+	PEER_CHECK(!tmc_mspace_check(h));
+	PEER_CHECK(!unlink(box_path("small/fill")));
+	q = tmc_mspace_malloc(h, 1900000);
+	PEER_CHECK(q);
+	memset(q, 9, 1900000);
+	q = tmc_mspace_realloc(h, q, 4 * MIB);
+	PEER_CHECK(q);
+	memset(q, 9, 4 * MIB);
+	tmc_mspace_free(q);
+	tmc_mspace_free(p);
+	PEER_CHECK(!tmc_mspace_check(h));
+	return 0;
+}
+
+static void a_block_that_cannot_get_its_pages_is_enomem_and_no_sigbus(void **s)
+{
+	tmc_shmem_t *arena;
+	tmc_mspace h;
+
+	(void)s;
+	if (box_mount("small", "tmpfs", "size=24m")) {
+		print_message("mounts need root\n");
+		skip();
+	}
+	arena = tmc_shmem_create(box_path("small/a"), NULL, NULL, GIB);
+	h = tmc_mspace_create_special(64 * MIB, TMC_MSPACE_LOCKED,
+				      tmc_shmem_alloc(arena));
+	assert_non_null(h);
+	assert_int_equal(tmc_shmem_set_data(arena, h), 0);
+	assert_int_equal(peer_run(use_what_is_left, arena), 0);
+	tmc_shmem_close(arena);
+	assert_int_equal(box_umount("small"), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -132,6 +214,7 @@ int main(void)
 		TEST(a_block_is_where_the_heap_put_it),
 		TEST(a_length_beyond_the_arena_is_told),
 		TEST(what_the_caller_gave_stays_there_after_destroy),
+		TEST(a_block_that_cannot_get_its_pages_is_enomem_and_no_sigbus),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
