@@ -199,7 +199,7 @@ struct ctl_field {
 	const char *meaning;
 	char value[48];
 	char wrong[112]; /* ""; or what is */
-	bool note;	 /* which is no damage: the next open puts it right */
+	bool note;	 /* which is no damage */
 };
 #define CTL_FIELDS 18
 size_t ctl_fields(const struct ctl_arena *a, struct ctl_field f[CTL_FIELDS]);

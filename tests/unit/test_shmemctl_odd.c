@@ -2,9 +2,10 @@
 /* test_shmemctl_odd.c - shmemctl with odd names, descriptors and files. */
 #include "shmemctl_test.h"
 
-#include <stdlib.h>
+#include <poll.h>
 
 #include "layout.h"
+#include "peer.h"
 #include "probe.h"
 #include "shell.h"
 
@@ -18,16 +19,110 @@ static void closed_descriptors_are_never_the_arena(void **state)
 	assert_int_equal(shell("$ctl grow %s 1E >&- 2>&-", a), 1);
 	assert_int_equal(shell("$ctl grow %s 1E <&- >&- 2>&-", a), 1);
 	/* What cannot be printed is told, as ever. */
-	assert_says(1, "output: Bad file descriptor", "$ctl grow %s 4K >&-",
-		    a);
+	assert_says(1, "output: Bad file descriptor", "$ctl grow %s 4K >&-", a);
 	IS(0, "stat", a);
 	IS(0, "check", a);
+}
+
+/* ----- damage ----- */
+
+static uint64_t base_of(const char *path)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(path);
+	uint64_t base;
+
+	assert_non_null(shm);
+	base = (uintptr_t)tmc_shmem_address(shm);
+	tmc_shmem_close(shm);
+	return base;
+}
+
+static void a_file_that_was_cut_is_damage(void **state)
+{
+	static const off_t lost[] = { 1, 4096, MIB, MIB + 4096 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		tmc_shmem_close(make(a, MIB));
+		assert_int_equal(
+			truncate(a, LAYOUT_DATA_OFF + (off_t)MIB - lost[i]), 0);
+		FAILS(3, "room: is less than the size", "check", "-r", a);
+		FAILS(1, "room: is less than the size", "stat", a);
+		assert_null(strstr(cmd.out, "next open"));
+		IS(1, "ls", dir);
+		SAYS("damaged room: is less than the size");
+	}
+	/* One without a byte in use, too. */
+	tmc_shmem_close(make(a, 0));
+	assert_int_equal(truncate(a, LAYOUT_DATA_OFF - 4096), 0);
+	FAILS(3, "room: is less", "check", "-r", a);
+	/* What is too long is not, as a death leaves it. */
+	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(truncate(a, LAYOUT_DATA_OFF + 2 * (off_t)MIB), 0);
+	IS(0, "check", "-r", a);
+	SAYS("room note: is more than the size; the next open");
+}
+
+static void a_root_beyond_the_size_is_noted(void **state)
+{
+	uint64_t root;
+	size_t off = offsetof(struct layout_hdr_words, root);
+
+	(void)state;
+	tmc_shmem_close(make(a, MIB));
+	root = base_of(a) + MIB;
+	assert_int_equal(shell_damage(a, off, root), 0);
+	IS(0, "check", a);
+	SAYS("root note: points beyond the bytes in use");
+	IS(0, "stat", a);
+	SAYS("note: points beyond the bytes in use");
+	assert_int_equal(shell_damage(a, off, root - 8), 0);
+	IS(0, "check", a);
+	assert_null(strstr(cmd.out, "note"));
+	assert_int_equal(shell_damage(a, off, root + MAX), 0);
+	IS(0, "check", a);
+	assert_null(strstr(cmd.out, "note"));
+}
+
+/* While it is looked at, sizes change all the time. */
+static int changes(struct peer *self, void *path)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(path);
+	struct pollfd p = { .fd = self->fd, .events = POLLIN };
+
+	PEER_CHECK(shm && !peer_put(self, 1));
+	while (!poll(&p, 1, 0)) {
+		PEER_CHECK(tmc_shmem_grow(shm, 4096));
+		PEER_CHECK(!tmc_shmem_shrink(shm, (off_t)MIB, 4096));
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void one_that_changes_is_whole(void **state)
+{
+	struct peer p;
+	uint64_t word;
+	int i;
+
+	(void)state;
+	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(peer_fork(&p, changes, a), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	for (i = 0; i < 100; i++)
+		IS(0, "check", "-r", a);
+	assert_int_equal(peer_put(&p, 1), 0);
+	assert_int_equal(peer_end(&p), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(closed_descriptors_are_never_the_arena),
+		TEST(a_file_that_was_cut_is_damage),
+		TEST(a_root_beyond_the_size_is_noted),
+		TEST(one_that_changes_is_whole),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
