@@ -153,6 +153,8 @@ struct ctl_arena {
 	char *companion;     /* its path; NULL: none */
 	bool valid;	     /* constants are right: base, maxsize and
 				    * pagesize can be used */
+	bool lost;	     /* its companion is gone, with all that it
+				    * had; nothing else is wrong */
 	uint64_t size;	     /* bytes in use: h.size, but not more than
 				    * the maximum and the files have */
 	uint64_t data_off;   /* of the bytes in the file that has them */

@@ -71,7 +71,7 @@ static void add_arena(struct gc_list *l, const struct ctl_procs *p,
 	if (ctl_locked(&locks) || ctl_procs_find(p, 0, &a->st)) {
 		l->in_use++;
 		free(path);
-	} else if (!a->valid) {
+	} else if (a->wrong[0] && !a->lost) {
 		ctl_error(path, "%s; left alone", a->wrong);
 		free(path);
 	} else {

@@ -398,6 +398,7 @@ static void judge(struct ctl_arena *a)
 	n = ctl_fields(a, f);
 	a->wrong[0] = '\0';
 	a->valid = true;
+	a->lost = false;
 	for (i = 0; i < n; i++) {
 		bool fixed = strcmp(f[i].name, "size") &&
 			     strcmp(f[i].name, "room") &&
@@ -408,6 +409,8 @@ static void judge(struct ctl_arena *a)
 			continue;
 		if (fixed)
 			a->valid = false;
+		/* Nothing else is, so far. */
+		a->lost = !a->wrong[0] && !strcmp(f[i].name, "huge");
 		if (!a->wrong[0])
 			snprintf(a->wrong, sizeof(a->wrong), "%s: %s",
 				 f[i].name, f[i].wrong);
