@@ -269,8 +269,9 @@ int ctl_gc(int argc, char **argv)
 		dry = dry || c == 'n';
 		companions = companions || c == 'c';
 	}
+	/* An empty word is no folder: somebody's variable was not set. */
 	if (optind < argc)
-		l.dir = *ctl_words(argc, argv, 1) ? argv[optind] : ".";
+		l.dir = ctl_words(argc, argv, 1);
 	c = collect(&l, companions);
 	if (!c) {
 		print_list(&l);

@@ -111,7 +111,7 @@ static void add_names(struct list *l, const char *dir, int fd)
 
 static void add_place(struct list *l, const char *path, bool must)
 {
-	int fd = *path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct ctl_arena a = { .fd = -1 };
 	const char *wrong;
 

@@ -102,7 +102,7 @@ static void say(const char *subject, const char *hint, const char *format,
 		va_list list)
 {
 	char *what = format_list(format, list), *clean = ctl_clean(what);
-	char *of = subject ? ctl_clean(subject) : NULL;
+	char *of = subject ? ctl_clean(*subject ? subject : "''") : NULL;
 
 	fflush(stdout);
 	fprintf(stderr, "shmemctl: %s%s%s%s\n", of ? of : "", of ? ": " : "",

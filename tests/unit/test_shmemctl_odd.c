@@ -116,6 +116,63 @@ static void one_that_changes_is_whole(void **state)
 	assert_int_equal(peer_end(&p), 0);
 }
 
+/* ----- gc ----- */
+
+static void gc_keeps_damage_of_any_kind(void **state)
+{
+	static const struct {
+		size_t off;
+		uint64_t word;
+	} damage[] = {
+		{ offsetof(struct layout_hdr_words, size), 4097 },
+		{ offsetof(struct layout_hdr_words, size), 8 * MIB },
+		{ offsetof(struct layout_hdr_words, size), 1ull << 60 },
+		{ offsetof(struct layout_hdr_words, lock), 0xffff },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
+		tmc_shmem_close(make(a, MIB));
+		assert_int_equal(
+			shell_damage(a, damage[i].off, damage[i].word), 0);
+		FAILS(0, "left alone", "gc", "--yes", dir);
+		assert_int_equal(access(a, F_OK), 0);
+	}
+}
+
+static void gc_takes_what_has_no_companion(void **state)
+{
+	(void)state;
+	UNLESS(!box_hugetlbfs("huge", 2 * MIB, ""), "no hugetlbfs");
+	IS(0, "create", "--page=2M", a);
+	assert_int_equal(shell("rm %s/libshmem-*", box_path("huge")), 0);
+	tmc_shmem_close(make(b, MIB));
+	assert_int_equal(shell("cp %s %s/c", a, dir), 0);
+	assert_int_equal(
+		shell_damage(text("%s/c", dir),
+			     offsetof(struct layout_hdr_words, lock), 0xffff),
+		0);
+	FAILS(0, "/c: huge: the companion is not there; left alone", "gc",
+	      "--yes", dir);
+	assert_int_equal(access(a, F_OK), -1);
+	assert_int_equal(probe_files(dir), 1);
+	assert_int_equal(box_umount("huge"), 0);
+}
+
+/* ----- names ----- */
+
+static void an_empty_name_is_none(void **state)
+{
+	(void)state;
+	tmc_shmem_close(make(a, MIB));
+	cmd.directory = dir;
+	FAILS(1, ": No such file or directory\n", "ls", "");
+	FAILS(1, ": No such file or directory\n", "gc", "--yes", "");
+	FAILS(1, ": No such file or directory\n", "stat", "");
+	assert_int_equal(access(a, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +180,9 @@ int main(void)
 		TEST(a_file_that_was_cut_is_damage),
 		TEST(a_root_beyond_the_size_is_noted),
 		TEST(one_that_changes_is_whole),
+		TEST(gc_keeps_damage_of_any_kind),
+		TEST(gc_takes_what_has_no_companion),
+		TEST(an_empty_name_is_none),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
