@@ -151,18 +151,20 @@ static int create(char *path, const struct wish *w)
 		w->temp ? tmc_shmem_create_temp(path, &w->alloc, addr,
 						w->maximum)
 			: tmc_shmem_create(path, &w->alloc, addr, w->maximum);
-	char max[CTL_HUMAN];
+	char max[CTL_HUMAN], *clean;
 	int code = CTL_OK;
 
 	if (!shm)
 		return error(path, w);
 	if (w->size)
 		code = ctl_grow_by(path, shm, w->size, -1);
+	clean = ctl_clean(path);
 	if (code)
 		tmc_shmem_unlink(path);
 	else
-		printf("%s: at %p, maximum %s\n", path, tmc_shmem_address(shm),
+		printf("%s: at %p, maximum %s\n", clean, tmc_shmem_address(shm),
 		       ctl_human(tmc_shmem_maximum_size(shm), max));
+	free(clean);
 	tmc_shmem_close(shm);
 	return code;
 }

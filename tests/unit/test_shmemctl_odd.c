@@ -134,8 +134,8 @@ static void gc_keeps_damage_of_any_kind(void **state)
 	(void)state;
 	for (i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
 		tmc_shmem_close(make(a, MIB));
-		assert_int_equal(
-			shell_damage(a, damage[i].off, damage[i].word), 0);
+		assert_int_equal(shell_damage(a, damage[i].off, damage[i].word),
+				 0);
 		FAILS(0, "left alone", "gc", "--yes", dir);
 		assert_int_equal(access(a, F_OK), 0);
 	}
@@ -149,10 +149,10 @@ static void gc_takes_what_has_no_companion(void **state)
 	assert_int_equal(shell("rm %s/libshmem-*", box_path("huge")), 0);
 	tmc_shmem_close(make(b, MIB));
 	assert_int_equal(shell("cp %s %s/c", a, dir), 0);
-	assert_int_equal(
-		shell_damage(text("%s/c", dir),
-			     offsetof(struct layout_hdr_words, lock), 0xffff),
-		0);
+	assert_int_equal(shell_damage(text("%s/c", dir),
+				      offsetof(struct layout_hdr_words, lock),
+				      0xffff),
+			 0);
 	FAILS(0, "/c: huge: the companion is not there; left alone", "gc",
 	      "--yes", dir);
 	assert_int_equal(access(a, F_OK), -1);
@@ -173,6 +173,30 @@ static void an_empty_name_is_none(void **state)
 	assert_int_equal(access(a, F_OK), 0);
 }
 
+/* Sequences for a terminal, a line's end, and what turns text around, hides or
+ * is no character at all; and one that is to be seen as it is. */
+static void names_are_shown_without_what_they_would_do(void **state)
+{
+	static const char name[] = "x\\033[2J\\n\\342\\200\\256"
+				   "\\342\\200\\213\\357\\273\\277\\377"
+				   "\\303\\244";
+	static const char shown[] = "x?[2J?????\303\244";
+	static const char *const calls[] = { "create", "grow", "stat", "ls",
+					     "create" };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 5; i++) {
+		assert_int_equal(
+			shell("export LC_ALL=C.UTF-8; p=%s/$(printf '%s'); "
+			      "$ctl %s \"$p\" %s",
+			      dir, name, calls[i],
+			      !strcmp(calls[i], "grow") ? "4K" : ""),
+			i == 4);
+		assert_shows(text("/%s", shown));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +207,7 @@ int main(void)
 		TEST(gc_keeps_damage_of_any_kind),
 		TEST(gc_takes_what_has_no_companion),
 		TEST(an_empty_name_is_none),
+		TEST(names_are_shown_without_what_they_would_do),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
