@@ -131,7 +131,7 @@ int odp_shm_info(odp_shm_t shm, odp_shm_info_t *info);
 int odp_shm_segment_info(odp_shm_t shm, uint32_t index, uint32_t num,
 			 odp_shm_segment_info_t info[]);
 
-/* To stdout. */
+/* To stdout; of names, what is no printable ASCII as question marks. */
 void odp_shm_print_all(void);
 void odp_shm_print(odp_shm_t shm);
 
