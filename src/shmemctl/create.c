@@ -120,8 +120,6 @@ static const char *take(struct wish *w, int c, const char *value)
 
 static int error(const char *path, const struct wish *w)
 {
-	char max[CTL_HUMAN];
-
 	switch (errno) {
 	case EINVAL:
 		if (w->temp && (strlen(path) < 6 ||
@@ -133,9 +131,9 @@ static int error(const char *path, const struct wish *w)
 					       "size or node does not exist");
 		return ctl_error(path, "no such page size, or NUMA node");
 	case ENOMEM:
-		return ctl_error(
-			path, "no room for a maximum of %s",
-			ctl_human(w->maximum ? w->maximum : 1 << 30, max));
+	case ENOSPC:
+		return ctl_create_error(path,
+					w->maximum ? w->maximum : 1 << 30);
 	case EADDRINUSE:
 		return ctl_error(path, "that address range is taken here");
 	case ENOENT:

@@ -217,10 +217,11 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 /* ----- error.c, grow.c: what the library does and says ----- */
 
 /*
- * What errno means after a call with @path failed; for a grow by @bytes. Both
- * return CTL_FAILED.
+ * What errno means after a call with @path failed; for a grow by @bytes; and
+ * what ENOMEM or ENOSPC of a create does. All return CTL_FAILED.
  */
 int ctl_arena_error(const char *path);
+int ctl_create_error(const char *path, uint64_t maximum);
 int ctl_room_error(const char *path, const tmc_shmem_t *shm, uint64_t bytes);
 
 /* With a bar on a terminal. @populate -1: as the arena has it. An exit code. */

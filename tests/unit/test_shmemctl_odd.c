@@ -197,6 +197,65 @@ static void names_are_shown_without_what_they_would_do(void **state)
 	}
 }
 
+/* ----- what is in the way ----- */
+
+static void create_says_what_is_full(void **state)
+{
+	const char *small = box_path("small"), *out;
+
+	(void)state;
+	assert_says(1, "files of this process are limited to 1M (ulimit -f)",
+		    "ulimit -f 2048; $ctl create %s", a);
+	assert_int_equal(access(a, F_OK), -1);
+	assert_says(1, "limited to 4M (ulimit -f)",
+		    "ulimit -f 8192; $ctl create -s 3M %s", a);
+	UNLESS(box_can_mount() && !box_mount("small", "tmpfs", "size=1m"),
+	       "cannot mount");
+	assert_int_equal(shell("cat /dev/zero 2>/dev/null >%s/x", small), 1);
+	out = text("%s/a", small);
+	FAILS(1, "a: the file system is full\n", "create", out);
+	cmd.directory = small;
+	FAILS(1, "a: the file system is full\n", "create", "a");
+	cmd.directory = NULL;
+	assert_int_equal(box_umount("small"), 0);
+	assert_int_equal(box_mount("small", "tmpfs", "nr_inodes=1"), 0);
+	FAILS(1, "a: the file system has no room for one more file", "create",
+	      out);
+	assert_int_equal(box_umount("small"), 0);
+}
+
+static void rm_says_that_it_is_a_link(void **state)
+{
+	(void)state;
+	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(symlink(a, b), 0);
+	FAILS(1, "b: is a link", "rm", b);
+	assert_int_equal(access(b, F_OK), 0);
+	IS(0, "rm", a);
+	FAILS(1, "b: is a link", "rm", b);
+}
+
+static void ls_says_that_there_is_damage(void **state)
+{
+	(void)state;
+	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(truncate(a, LAYOUT_DATA_OFF), 0);
+	FAILS(1, " damaged\n", "ls", dir);
+	FAILS(1, " damaged\n", "ls", "--json", dir);
+}
+
+static void gc_says_that_it_cannot_see_all(void **state)
+{
+	(void)state;
+	UNLESS(!getuid(), "needs another user: root");
+	tmc_shmem_close(make(a, MIB));
+	assert_int_equal(chmod(box_path(""), 0755), 0);
+	assert_int_equal(chmod(dir, 0744), 0);
+	cmd.uid = NOBODY;
+	FAILS(1, "arenas: Permission denied", "gc", "--yes", dir);
+	cmd.uid = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +266,10 @@ int main(void)
 		TEST(gc_keeps_damage_of_any_kind),
 		TEST(gc_takes_what_has_no_companion),
 		TEST(an_empty_name_is_none),
+		TEST(create_says_what_is_full),
+		TEST(rm_says_that_it_is_a_link),
+		TEST(ls_says_that_there_is_damage),
+		TEST(gc_says_that_it_cannot_see_all),
 		TEST(names_are_shown_without_what_they_would_do),
 	};
 
