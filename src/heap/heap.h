@@ -27,8 +27,12 @@ struct shmi_heap {
 	/* Who we are in owner words; slot is right when life is not 0. */
 	uint32_t slot;
 	_Atomic uint32_t life;
+	bool torn;    /* without an arena: who made us by fork may have had a
+		       * thread in it then */
 	uint32_t gen; /* h->gen when chunk[] was copied */
-	uint32_t nchunks;
+	/* Stored after what it counts: a private heap's are looked through
+	 * without the lock, and copied by a fork at any time. */
+	_Atomic uint32_t nchunks;
 	_Atomic uint64_t nslices; /* of all chunks; relaxed: how large it is */
 	uint32_t last;		  /* chunk in which a run was found */
 	struct {

@@ -87,6 +87,9 @@
 #define HEAP_PART 0x10000000u  /* last slice: pages may be missing */
 #define HEAP_COUNT 0x0fffffffu /* slices */
 
+/* In the header's flags: the memory is the caller's, before and after. */
+#define HEAP_GIVEN 0x80000000u
+
 struct heap_chunk {
 	_Atomic uint64_t start; /* multiple of HEAP_SLICE */
 	_Atomic uint32_t nslices, nhead;
@@ -101,7 +104,7 @@ struct heap_chunk {
 struct heap_hdr {
 	uint64_t magic;		   /* HEAP_MAGIC; stored last by create */
 	uint32_t format;	   /* HEAP_FORMAT */
-	uint32_t flags;		   /* TMC_MSPACE_*; never changes */
+	uint32_t flags;		   /* TMC_MSPACE_*, HEAP_GIVEN; never changes */
 	uint64_t self;		   /* address of this */
 	uint64_t secret;	   /* random; marks runs and free blocks */
 	_Atomic uint64_t grown_at; /* lock; arena offset and bytes of a chunk */

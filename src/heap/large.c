@@ -14,6 +14,8 @@
  */
 #include "large.h"
 
+#include "size.h"
+
 #include <errno.h>
 
 #define HOLD_MOST 64u /* slices that a thread holds; of one run a quarter */
@@ -101,6 +103,12 @@ static uint64_t front(uint64_t align)
 	return (head + align - 1) & ~(align - 1);
 }
 
+/* Not what the head says: that is in shared memory. */
+static void *block_of(const struct heap_run *r, uint64_t align)
+{
+	return (void *)(heap_base(r) + front(align));
+}
+
 static uint32_t slices_of(uint64_t align, uint64_t n)
 {
 	return (uint32_t)((front(align) + n + HEAP_SLICE - 1) / HEAP_SLICE);
@@ -160,7 +168,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	r->heap = (uintptr_t)hp->h;
 	r->kind = HEAP_LARGE;
 	r->len = n;
-	r->block = heap_slice(hp, at) + front(align);
+	r->block = (uintptr_t)block_of(r, align);
 	set(r->owner, t->owner); /* not yet the user's */
 	set(r->mark, heap_mark(hp, r));
 	part = out->to < count * HEAP_SLICE;
@@ -192,7 +200,7 @@ static void *from_heap(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	*zero = got.zero;
 	set(got.r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)got.r->block;
+	return block_of(got.r, align);
 }
 
 /* ----- malloc and free ----- */
@@ -214,9 +222,9 @@ void *shmi_large_malloc(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	*zero = false;
 	r->len = n;
-	r->block = heap_base(r) + front(align);
+	r->block = (uintptr_t)block_of(r, align);
 	set(r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)r->block;
+	return block_of(r, align);
 }
 
 void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
@@ -228,6 +236,25 @@ void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
 		shmi_heap_die("block freed twice", p, t->h);
 }
 
+/*
+ * The length is in shared memory; who copies the block reads as much. It may be
+ * wrong, but within the arena, or as long as all of another heap.
+ */
+uint64_t shmi_large_len(struct shmi_thread *t, const struct heap_run *r,
+			const void *p)
+{
+	const struct shmi_arena *a = t->hp->arena;
+	uint64_t len, most = shmi_heap_footprint(t->hp);
+
+	shmi_large_check(t, r, p);
+	len = *(const volatile uint64_t *)&r->len; /* once */
+	if (a)
+		most = a->c.base + shmi_size_now(a) - (uintptr_t)p;
+	if (len > most)
+		shmi_heap_die("head of a block overwritten", r, t->h);
+	return len;
+}
+
 void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 {
 	set(r->owner, t->owner); /* the user's no more; if we die, a sweep's */
@@ -235,9 +262,10 @@ void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 		shmi_run_give(t->hp, r, false, true);
 }
 
-int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, size_t n)
+int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
+		      size_t old, size_t n)
 {
-	uint64_t off = r->block - heap_base(r), old = r->len;
+	uint64_t off = (uintptr_t)p - heap_base(r);
 	uint32_t count;
 	int err;
 
@@ -251,7 +279,7 @@ int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, size_t n)
 	err = shmi_run_resize(t->hp, r, count);
 	shmi_heap_unlock(t->hp);
 	if (!err && n > old)
-		err = shmi_heap_fill(t->hp, r->block + old, n - old);
+		err = shmi_heap_fill(t->hp, (uintptr_t)p + old, n - old);
 	/* Dying before this: the block is as it was, in a run that is longer
 	 * than it needs. */
 	if (!err)

@@ -105,8 +105,15 @@ _Noreturn static void inside(int fd, const char *path,
 	put(fd, OPENED, shm ? 0 : errno);
 	for (i = 0; shm && i < l->n; i++) {
 		void *at = (void *)(uintptr_t)l->v[i].addr;
-		tmc_mspace heap = tmc_mspace_access_with_base(at);
+		tmc_mspace heap;
 
+		/* At rest it is damaged, whatever is found here; and there may
+		 * be many of those. */
+		if (l->v[i].wrong[0] && !l->v[i].in_use) {
+			put(fd, (uint32_t)i, EUCLEAN);
+			continue;
+		}
+		heap = tmc_mspace_access_with_base(at);
 		put(fd, (uint32_t)i,
 		    heap && !tmc_mspace_check(heap) ? 0 : errno);
 	}

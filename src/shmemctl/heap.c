@@ -150,9 +150,9 @@ static void print_heap(const struct ctl_heap *h, const struct tally *t)
 	       ctl_colour(CTL_BOLD), h->addr, ctl_colour(CTL_PLAIN),
 	       ctl_human(h->off, text),
 	       h->root ? "; the root pointer leads to it" : "");
-	print_flags(h->h->flags);
+	print_flags(h->flags);
 	counted("footprint", h->nchunks, h->nslices * HEAP_SLICE, "chunks");
-	row("most", h->h->peak, "footprint so far");
+	row("most", h->peak, "footprint so far");
 	row("used", t->all.bytes + t->large.bytes, "in blocks of all sizes");
 	counted("small", t->all.spans, t->all.spans * HEAP_SLICE,
 		"spans of small blocks");

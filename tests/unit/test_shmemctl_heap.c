@@ -21,6 +21,7 @@
 
 #define DAMAGES 100 /* at random places */
 #define LOOKS 15    /* at what others change */
+#define FORGED 600u /* headers */
 
 /* The numbers behind @row in a heap's table, up to the blocks in use. */
 static int columns(const char *row, int v[6])
@@ -321,6 +322,68 @@ static void no_damage_is_more_than_a_failure(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+/* Forged headers, each with a first chunk of its own slice and, all the same,
+ * a second one of what is behind them: runs in use, without heads. */
+static void forge(tmc_shmem_t *shm)
+{
+	char *base = tmc_shmem_grow(shm, 2 * FORGED * HEAP_SLICE), *slice;
+	uint32_t *table = (uint32_t *)(base + FORGED * HEAP_SLICE), i;
+
+	assert_non_null(base);
+	for (i = 0; i < FORGED; i++) {
+		struct heap_hdr *h =
+			(struct heap_hdr *)(slice = base + i * HEAP_SLICE);
+
+		h->magic = HEAP_MAGIC;
+		h->format = HEAP_FORMAT;
+		h->self = h->chunk[0].start = (uintptr_t)slice;
+		h->nchunks = 2;
+		h->chunk[0].nslices = h->chunk[0].nhead = 1;
+		h->chunk[1].start = (uintptr_t)table;
+		h->chunk[1].nslices = FORGED;
+		h->chunk[1].nhead = 1;
+		table[i] = HEAP_USED | 1;
+	}
+}
+
+static unsigned int times(const char *what)
+{
+	unsigned int n = 0;
+	const char *p = shell_out;
+
+	while ((p = strstr(p, what))) {
+		p++;
+		n++;
+	}
+	return n;
+}
+
+/* Else time is the product of heaps and runs, and memory that of heaps and
+ * their headers. */
+static void a_slice_is_looked_at_once_for_all_heaps(void **state)
+{
+	const char *path = box_path("forged");
+	/* Sanitizers and valgrind need more addresses. */
+	const char *limit =
+		UNDER_SANITIZER || getenv("VALGRIND") ? ":" : "ulimit -v 24000";
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, 256 * MIB);
+
+	(void)state;
+	assert_non_null(shm);
+	forge(shm);
+	tmc_shmem_close(shm);
+	assert_int_equal(shell("%s; $ctl check -r %s 2>&1", limit, path), 3);
+	/* The first one is named on standard error, too. */
+	assert_int_equal(times("the mark"), 2);
+	assert_int_equal(times("slice 0 of chunk 1 belongs to something else"),
+			 FORGED - 1);
+	assert_int_equal(shell("%s; $ctl heap %s", limit, path), 1);
+	assert_int_equal(times("spans of small blocks: 599"), 1);
+	assert_int_equal(times("spans of small blocks"), 1);
+	assert_int_equal(shell("%s; $ctl map %s", limit, path), 1);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 /* ----- the terminal ----- */
 
 /* What stands on a terminal of so many columns, -e: with its colours. */
@@ -388,6 +451,7 @@ int main(void)
 		cmocka_unit_test(damage_is_one_line_and_a_failure),
 		cmocka_unit_test(damage_in_one_in_use_is_told_too),
 		cmocka_unit_test(no_damage_is_more_than_a_failure),
+		cmocka_unit_test(a_slice_is_looked_at_once_for_all_heaps),
 		cmocka_unit_test(it_fits_a_terminal_of_80_and_of_200_columns),
 	};
 
