@@ -104,10 +104,15 @@ static bool look_again(struct ctl_heap *h, uint32_t looks)
 static bool is_new(const struct ctl_heap *h, uint32_t i)
 {
 	const struct heap_chunk *c = &h->h->chunk[i];
-	uint64_t off = c->start - h->a->h.c.base;
+	uint64_t off = c->start - h->a->h.c.base, size;
+	uint64_t len = (uint64_t)c->nslices * HEAP_SLICE;
 
-	return h->in_use && c->nslices <= HEAP_COUNT &&
-	       off + c->nslices * HEAP_SLICE > h->a->size;
+	/* Most are not. The size is less again where it has been cut. */
+	if (!h->in_use || (off < h->a->size && len <= h->a->size - off) ||
+	    pread(h->a->fd, &size, sizeof(size),
+		  offsetof(struct layout_hdr_words, size)) != sizeof(size))
+		return false;
+	return off < size && len <= size - off;
 }
 
 static void read_once(struct ctl_heap *h)
