@@ -197,7 +197,9 @@ static void check_heaps(struct report *r, const struct ctl_arena *a,
 		char *name = ctl_format("heap %#" PRIx64, l.v[i].addr);
 
 		/* In use it may just be changing, for who has no lock. */
-		if (l.v[i].wrong[0] && !(in_use && inside && !errs[i]))
+		if (l.v[i].gone)
+			line(name, "destroyed meanwhile", NULL);
+		else if (l.v[i].wrong[0] && !(in_use && inside && !errs[i]))
 			damage(r, name, l.v[i].wrong);
 		else if (inside && errs[i])
 			damage(r, name, strerror(errs[i]));

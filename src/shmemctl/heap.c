@@ -201,6 +201,8 @@ static int look_at(const char *path, const struct ctl_arena *a, bool in_use)
 	for (i = 0; i < l.n; i++) {
 		memset(&t, 0, sizeof(t));
 		ctl_heap_walk(&l.v[i], add, &t);
+		if (l.v[i].gone)
+			continue;
 		printf("\n");
 		print_heap(&l.v[i], &t);
 		if (!print_check(&l.v[i], in_use) && code == CTL_OK)

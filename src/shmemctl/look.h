@@ -68,6 +68,7 @@ struct ctl_heap {
 	uint64_t peak;
 	uint32_t nchunks; /* that make sense, and lie in the arena */
 	uint64_t nslices; /* of these */
+	bool gone;	  /* it has been destroyed meanwhile */
 	char wrong[160];  /* the first thing that is; "": nothing */
 };
 

@@ -91,7 +91,31 @@ static bool overlap(const struct ctl_heap *h, uint32_t i)
 	return false;
 }
 
-static void read_header(struct ctl_heap *h)
+/* Whether what is in use is to be looked at once more. */
+static bool look_again(struct ctl_heap *h, uint32_t looks)
+{
+	if (!h->in_use || looks >= PATIENCE || !h->all->looks)
+		return false;
+	h->all->looks--;
+	return true;
+}
+
+/* A chunk that has been made, or made again, after we looked at the size. */
+static bool is_new(const struct ctl_heap *h, uint32_t i)
+{
+	const struct heap_chunk *c = &h->h->chunk[i];
+	uint64_t off = c->start - h->a->h.c.base, size;
+	uint64_t len = (uint64_t)c->nslices * HEAP_SLICE;
+
+	/* Most are not. The size is less again where it has been cut. */
+	if (!h->in_use || (off < h->a->size && len <= h->a->size - off) ||
+	    pread(h->a->fd, &size, sizeof(size),
+		  offsetof(struct layout_hdr_words, size)) != sizeof(size))
+		return false;
+	return off < size && len <= size - off;
+}
+
+static void read_once(struct ctl_heap *h)
 {
 	struct heap_hdr *p = h->h;
 	uint32_t i;
@@ -117,9 +141,7 @@ static void read_header(struct ctl_heap *h)
 	h->flags = p->flags;
 	h->peak = p->peak;
 	for (i = 0; i < p->nchunks; i++) {
-		/* One of after we have looked at the size. */
-		if (h->in_use &&
-		    p->chunk[i].start - h->a->h.c.base >= h->a->size)
+		if (is_new(h, i))
 			return;
 		if (!good_chunk(h, i))
 			WRONG(h, "chunk %u makes no sense", i);
@@ -132,14 +154,35 @@ static void read_header(struct ctl_heap *h)
 	}
 }
 
-/* Whether it is to be looked at once more. Only the first thing that is wrong
- * counts, so behind it there is nothing to look for. */
-static bool look_again(struct ctl_heap *h, uint32_t looks)
+/* One in use may be seen in the middle of a change. */
+static void read_header(struct ctl_heap *h)
 {
-	if (!h->in_use || h->wrong[0] || looks >= PATIENCE || !h->all->looks)
-		return false;
-	h->all->looks--;
-	return true;
+	uint32_t looks = 0;
+
+	do
+		read_once(h);
+	while (h->wrong[0] && look_again(h, ++looks));
+}
+
+/* Whether others have taken the chunk away since the header was read, or put
+ * another one there; a trim does so before the pages are gone. */
+static bool moved(const struct ctl_heap *h, uint32_t chunk)
+{
+	const struct heap_chunk *c = &h->h->chunk[chunk];
+	uint64_t at =
+		h->off + offsetof(struct heap_hdr, chunk) + chunk * sizeof(*c);
+	uint32_t n;
+	struct {
+		uint64_t start;
+		uint32_t nslices;
+	} now;
+
+	static_assert(offsetof(struct heap_chunk, nslices) == 8, "as now");
+	return h->in_use && get(h->a, at, &now, sizeof(now)) &&
+	       get(h->a, h->off + offsetof(struct heap_hdr, nchunks), &n,
+		   sizeof(n)) &&
+	       (n <= chunk || now.start != c->start ||
+		now.nslices != c->nslices);
 }
 
 /* ----- finding ----- */
@@ -310,7 +353,7 @@ static const char *check_run(const struct ctl_heap *h, const struct ctl_run *r)
 
 struct table {
 	uint64_t off; /* of its first word in the arena */
-	uint32_t nslices;
+	uint32_t chunk, nslices;
 	uint32_t first, n; /* which words are here */
 	uint32_t word[WORDS];
 };
@@ -337,6 +380,7 @@ static struct table table_of(const struct ctl_heap *h, uint32_t chunk)
 {
 	const struct heap_chunk *c = &h->h->chunk[chunk];
 	struct table t = { .off = c->start - h->a->h.c.base,
+			   .chunk = chunk,
 			   .nslices = c->nslices };
 
 	if (!chunk)
@@ -389,16 +433,26 @@ static const char *uncovered(const struct ctl_heap *h, uint32_t chunk,
 	return NULL;
 }
 
-static void check_table(struct ctl_heap *h, uint32_t chunk)
+/*
+ * Whether the chunk is still there. Only the first thing that is wrong counts,
+ * so behind it nothing is looked at again. Of a chunk that has moved the header
+ * is read again: there may be another one now, and more behind it.
+ */
+static bool check_table(struct ctl_heap *h, uint32_t chunk)
 {
-	const char *bad;
 	uint32_t slice, looks = 0;
+	const char *bad = uncovered(h, chunk, &slice);
 
-	do
+	while (bad && !h->wrong[0] && look_again(h, ++looks)) {
+		if (moved(h, chunk))
+			read_header(h);
+		if (chunk >= h->nchunks)
+			return false;
 		bad = uncovered(h, chunk, &slice);
-	while (bad && look_again(h, ++looks));
-	if (bad)
+	}
+	if (bad && !moved(h, chunk))
 		WRONG(h, "slice %u of chunk %u %s", slice, chunk, bad);
+	return true;
 }
 
 /* Reads its head: NULL, or what is wrong with it. */
@@ -427,15 +481,15 @@ static bool meet(struct ctl_heap *h, struct table *t, uint32_t slice,
 	const char *bad = read_head(h, r);
 	uint32_t looks = 0;
 
-	while (bad && look_again(h, ++looks)) {
+	while (bad && !h->wrong[0] && look_again(h, ++looks)) {
 		t->n = 0;
-		if (!word_at(h, t, slice, &r->word) ||
+		if (moved(h, t->chunk) || !word_at(h, t, slice, &r->word) ||
 		    !is_run(t, slice, r->word))
 			return false;
 		r->nslices = r->word & HEAP_COUNT;
 		bad = read_head(h, r);
 	}
-	if (bad)
+	if (bad && !moved(h, t->chunk))
 		WRONG(h, "%s at offset %" PRIu64 " is overwritten", bad,
 		      r->off);
 	return true;
@@ -471,7 +525,7 @@ static void walk_chunk(struct ctl_heap *h, uint32_t chunk, ctl_run_fn *each,
 		if (is_run(&t, slice, r.word) && meet(h, &t, slice, &r)) {
 			each(h, &r, arg);
 			slice += r.nslices;
-		} else if (h->in_use) {
+		} else if (h->in_use && !moved(h, chunk)) {
 			slice++; /* it has been joined with the one before */
 		} else {
 			return;
@@ -485,10 +539,11 @@ void ctl_heap_walk(struct ctl_heap *h, ctl_run_fn *each, void *arg)
 
 	h->h = ctl_alloc(NULL, 1, sizeof(*h->h));
 	read_header(h);
-	for (i = 0; i < h->nchunks; i++) {
-		check_table(h, i);
-		walk_chunk(h, i, each, arg);
-	}
+	for (i = 0; i < h->nchunks; i++)
+		if (check_table(h, i))
+			walk_chunk(h, i, each, arg);
+	/* Destroyed meanwhile. */
+	h->gone = h->in_use && h->wrong[0] && !is_heap(h->a, h->off);
 	free(h->h);
 	h->h = NULL;
 }

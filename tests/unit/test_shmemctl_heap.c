@@ -21,6 +21,7 @@
 
 #define DAMAGES 100 /* at random places */
 #define LOOKS 15    /* at what others change */
+#define TRIMS 30    /* looks at chunks that come and go */
 #define FORGED 600u /* headers */
 
 /* The numbers behind @row in a heap's table, up to the blocks in use. */
@@ -185,6 +186,55 @@ static void a_heap_in_use_is_whole_each_time(void **state)
 	assert_shows("check: whole");
 	assert_int_equal(columns("\n      all ", v), 6);
 	assert_true(v[1] > 0 && v[2] > 0 && v[0] == v[1] + v[2] + v[3]);
+	tmc_shmem_close(s.shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
+/* Chunks come, of several sizes, and go. */
+static int grow_and_trim(struct peer *self, void *arg)
+{
+	struct stage *s = arg;
+	void *p[12];
+	size_t i, n;
+
+	PEER_CHECK(peer_put(self, 0) == 0);
+	for (n = 1;; n++) {
+		for (i = 0; i < 12; i++) {
+			p[i] = tmc_mspace_malloc(s->h, (n % 3 + 1) * MIB);
+			PEER_CHECK(p[i]);
+		}
+		for (i = 0; i < 12; i++)
+			tmc_mspace_free(p[i]);
+		tmc_mspace_trim(s->h, 0);
+	}
+}
+
+static void a_heap_that_grows_and_is_trimmed_is_whole(void **state)
+{
+	const char *path = box_path("trim");
+	struct stage s = { tmc_shmem_create(path, NULL, NULL, 256 * MIB),
+			   NULL };
+	tmc_alloc_t alloc;
+	struct peer p;
+	uint64_t word;
+	int i;
+
+	(void)state;
+	assert_non_null(s.shm);
+	alloc = *tmc_shmem_alloc(s.shm);
+	tmc_alloc_clear_populate(&alloc);
+	s.h = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, &alloc);
+	assert_non_null(s.h);
+	assert_int_equal(peer_fork(&p, grow_and_trim, &s), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	for (i = 0; i < TRIMS; i++) {
+		if (shell("$ctl check -r %s", path))
+			fail_msg("check %d: %s", i, shell_out);
+		if (shell("$ctl heap %s", path))
+			fail_msg("heap %d: %s", i, shell_out);
+	}
+	assert_int_equal(shell("$ctl map %s", path), 0);
+	peer_kill(&p);
 	tmc_shmem_close(s.shm);
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
@@ -448,6 +498,7 @@ int main(void)
 		cmocka_unit_test(a_heap_is_shown_by_what_is_in_it),
 		cmocka_unit_test(heaps_are_found_wherever_they_are),
 		cmocka_unit_test(a_heap_in_use_is_whole_each_time),
+		cmocka_unit_test(a_heap_that_grows_and_is_trimmed_is_whole),
 		cmocka_unit_test(damage_is_one_line_and_a_failure),
 		cmocka_unit_test(damage_in_one_in_use_is_told_too),
 		cmocka_unit_test(no_damage_is_more_than_a_failure),
