@@ -114,6 +114,21 @@ static void call_realloc(void)
 	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], 5000);
 }
 
+static void take_larger(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, MIB);
+}
+
+static void call_shorten(void)
+{
+	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], 100 * KIB);
+}
+
+static void call_enlarge(void)
+{
+	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], MIB + 200 * KIB);
+}
+
 static void call_memalign(void)
 {
 	w.mine[0] = tmc_mspace_memalign(w.heap, 256, 300);
@@ -146,6 +161,8 @@ static const struct heap_case cases[] = {
 	{ "malloc, new span", warm, take_rare },
 	{ "memalign", warm, call_memalign },
 	{ "realloc", take_mine, call_realloc },
+	{ "realloc, shorter", take_larger, call_shorten },
+	{ "realloc, longer", take_larger, call_enlarge },
 	{ "free", take_mine, call_free },
 	{ "free, large", take_large, call_free },
 	{ "free, last of a span", take_last, call_free },
