@@ -165,6 +165,11 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags);
  * system unless @keep and the heap may keep as many. */
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep);
+/* Slices of a run in use. */
+uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r);
+/* All but the first @n of them, whose pages are there, become a run in use
+ * whose head has been written. */
+void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
 /* Pages of free runs go back but for @pad bytes: whether there were any. */

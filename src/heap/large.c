@@ -145,6 +145,18 @@ struct part {
 	bool zero;
 };
 
+/* A run of ours, and not yet, or not any more, a user's. */
+static void write_head(struct shmi_thread *t, struct heap_run *r, uint64_t n,
+		       uint64_t align)
+{
+	r->heap = (uintptr_t)t->hp->h;
+	r->kind = HEAP_LARGE;
+	r->len = n;
+	r->block = (uintptr_t)block_of(r, align);
+	set(r->owner, t->owner);
+	set(r->mark, heap_mark(t->hp, r));
+}
+
 /* Under the lock. New pages are made present as far as the block goes; the end
  * of a kept run to the last, so that it is whole from then on. */
 static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
@@ -174,12 +186,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	if (err)
 		return err;
 	shmi_run_prepare(hp, at, count);
-	r->heap = (uintptr_t)hp->h;
-	r->kind = HEAP_LARGE;
-	r->len = n;
-	r->block = (uintptr_t)block_of(r, align);
-	set(r->owner, t->owner); /* not yet the user's */
-	set(r->mark, heap_mark(hp, r));
+	write_head(t, r, n, align);
 	part = out->to < count * HEAP_SLICE;
 	set(r->ready, part ? 0 : count);
 	shmi_run_take(hp, at, count, part);
@@ -271,50 +278,85 @@ void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 		shmi_run_give(t->hp, r, false, true);
 }
 
-/* Its pages did not come: as it was, or at least not kept when it is freed. */
-static void back(struct shmi_thread *t, struct heap_run *r, uint32_t count)
+/*
+ * Its pages did not come: as it was, or at least not kept when it is freed. What
+ * came goes back outside of the lock.
+ */
+static void back(struct shmi_thread *t, struct heap_run *r, uint32_t was,
+		 uint32_t count)
 {
+	if (count > was)
+		shmi_heap_punch(t->hp, heap_base(r) + was * HEAP_SLICE,
+				(count - was) * HEAP_SLICE);
 	if (shmi_heap_lock(t->hp))
 		return;
-	if (!shmi_run_resize(t->hp, r, count))
+	if (!shmi_run_resize(t->hp, r, was))
 		set(r->ready, 0);
 	shmi_heap_unlock(t->hp);
 }
 
 /*
  * A longer run is one with holes until its pages are there. Dying before the
- * length is stored the block is as it was, in a run that is longer than it needs;
- * a shorter block has its length before the rest of its run is somebody else's.
+ * length is stored the block is as it was, in a run that is longer than it needs.
  */
-int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
-		      size_t old, size_t n)
+static int enlarge(struct shmi_thread *t, struct heap_run *r, const void *p,
+		   size_t old, size_t n)
 {
-	uint32_t was, count = slices_to(r, p, n);
-	int err;
+	uint32_t count = slices_to(r, p, n), was;
+	int err = shmi_heap_lock(t->hp);
 
-	if (n > HEAP_COUNT * HEAP_SLICE / 2)
-		return -ENOMEM;
-	err = shmi_heap_lock(t->hp);
 	if (err)
 		return err;
 	was = get(r->ready);
-	if (n < old)
-		r->len = n;
-	if (n > old)
-		set(r->ready, HEAP_HOLES);
+	set(r->ready, HEAP_HOLES);
 	err = shmi_run_resize(t->hp, r, count);
-	/* Not to be held any more; or nothing has changed. */
-	if (err || n <= old)
-		set(r->ready, err ? was : 0);
+	if (err)
+		set(r->ready, was);
 	shmi_heap_unlock(t->hp);
-	if (err || n <= old)
+	if (err)
 		return err;
 	err = shmi_heap_fill(t->hp, (uintptr_t)p + old, n - old);
 	if (err) {
-		back(t, r, slices_to(r, p, old));
+		back(t, r, slices_to(r, p, old), count);
 		return err;
 	}
 	r->len = n;
-	set(r->ready, 0);
+	set(r->ready, 0); /* not to be held any more */
 	return 0;
+}
+
+/*
+ * The end of the run becomes one of ours, and goes back as such, outside of the
+ * lock. Its head is where the block was, which is shorter already: @n bytes. If
+ * we die the end is still a part of its run, or a sweep's.
+ */
+static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
+		   size_t old, size_t n)
+{
+	uint32_t count = slices_to(r, p, n);
+	struct heap_run *end = NULL;
+	int err = shmi_heap_lock(t->hp);
+
+	if (err)
+		return err;
+	r->len = n;
+	if (count < slices_to(r, p, old) && count < shmi_run_len(t->hp, r)) {
+		end = heap_head(heap_base(r) + count * HEAP_SLICE);
+		write_head(t, end, 0, 16);
+		set(end->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
+		shmi_run_part(t->hp, r, count);
+		set(r->ready, 0);
+	}
+	shmi_heap_unlock(t->hp);
+	if (end)
+		shmi_run_give(t->hp, end, false, true);
+	return 0;
+}
+
+int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
+		      size_t old, size_t n)
+{
+	if (n > HEAP_COUNT * HEAP_SLICE / 2)
+		return -ENOMEM;
+	return n > old ? enlarge(t, r, p, old, n) : shorten(t, r, p, old, n);
 }

@@ -477,6 +477,20 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 	shmi_heap_unlock(hp);
 }
 
+uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r)
+{
+	return get_used(hp, where(hp, r)) & HEAP_COUNT;
+}
+
+void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n)
+{
+	struct heap_at at = where(hp, r), rest = { at.chunk, at.slice + n };
+	uint32_t word = get_used(hp, at);
+
+	put(hp, rest, word - n);
+	put(hp, at, HEAP_USED | n); /* dying before this: repair */
+}
+
 /* The end is cut off, and kept or given back. */
 static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {

@@ -27,7 +27,7 @@
 #include "step.h"
 #include "step_kill.h"
 
-#define MOST 120 /* instructions that a call is killed at, in short */
+#define MOST 80 /* instructions that a call is killed at, in short */
 #define DEATHS 250
 #define LIVE 64
 #define GAP (3 * MIB) /* is not kept when it is freed */
@@ -123,6 +123,21 @@ static void call_realloc(void)
 	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], 5000);
 }
 
+static void take_larger(void)
+{
+	w.mine[0] = tmc_mspace_malloc(w.heap, MIB);
+}
+
+static void call_shorten(void)
+{
+	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], 100 * KIB);
+}
+
+static void call_enlarge(void)
+{
+	w.mine[0] = tmc_mspace_realloc(w.heap, w.mine[0], MIB + 200 * KIB);
+}
+
 static void call_memalign(void)
 {
 	w.mine[0] = tmc_mspace_memalign(w.heap, 256, 300);
@@ -170,6 +185,8 @@ static const struct heap_case cases[] = {
 	{ "malloc, new span", warm, take_rare, 0, 1 },
 	{ "memalign", warm, call_memalign, 0, 0 },
 	{ "realloc", take_mine, call_realloc, 0, 0 },
+	{ "realloc, shorter", take_larger, call_shorten, 0, 0 },
+	{ "realloc, longer", take_larger, call_enlarge, 0, 0 },
 	{ "free", take_mine, call_free, 0, 0 },
 	{ "free, large", take_large, call_free, 0, 0 },
 	{ "free, last of a span", take_last, call_free, 0, 0 },

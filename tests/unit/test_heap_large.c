@@ -8,16 +8,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
 #include "peer.h"
+#include "probe.h"
 #include "span.h"
+#include "step.h"
 
 static tmc_shmem_t *shm;
 static tmc_mspace heap;
@@ -206,6 +210,84 @@ static void a_block_that_cannot_get_its_pages_is_enomem_and_no_sigbus(void **s)
 	assert_int_equal(box_umount("small"), 0);
 }
 
+/* ----- the lock ----- */
+
+static char *large;
+
+static int shorten_when_told(struct peer *self, void *arg)
+{
+	uint64_t word;
+
+	PEER_CHECK(!arg && !peer_get(self, &word));
+	PEER_CHECK(tmc_mspace_realloc(heap, large, 100 * KIB) == large);
+	PEER_CHECK(tmc_mspace_usable_size(large) == 100 * KIB);
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+static int take_the_lock(struct peer *self, void *arg)
+{
+	PEER_CHECK(self && !arg);
+	alarm(20);
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+/* Bytes that it is about to give back to the system in madvise(2). */
+static unsigned long to_be_removed(pid_t pid)
+{
+	unsigned long nr, at, len, advice = 0;
+	char path[64];
+	FILE *f;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+	f = fopen(path, "re");
+	if (f) {
+		n = fscanf(f, "%lu %lx %lx %lx", &nr, &at, &len, &advice);
+		fclose(f);
+	}
+	return n == 4 && advice == MADV_REMOVE ? len : 0;
+}
+
+/* The call is stopped where it gives back as much as @least bytes. */
+static void others_go_on_while(int (*call)(struct peer *self, void *arg),
+			       size_t least)
+{
+	struct peer peer;
+	int rc;
+
+	assert_int_equal(peer_fork(&peer, call, NULL), 0);
+	assert_int_equal(step_seize(peer.pid), 0);
+	assert_int_equal(peer_put(&peer, 0), 0);
+	do {
+		rc = step_to_syscall(peer.pid, SYS_madvise);
+	} while (!rc && to_be_removed(peer.pid) < least &&
+		 !step_past_syscall(peer.pid));
+	assert_int_equal(rc, 0);
+	rc = peer_run(take_the_lock, NULL);
+	step_let_go(peer.pid);
+	assert_int_equal(peer_end(&peer), 0);
+	assert_int_equal(rc, 0);
+}
+
+static void a_realloc_gives_pages_back_outside_of_the_lock(void **state)
+{
+	size_t before = arena_blocks(shm);
+
+	(void)state;
+	large = tmc_mspace_malloc(heap, 20 * MIB);
+	assert_non_null(large);
+	memset(large, 7, 20 * MIB);
+	others_go_on_while(shorten_when_told, 10 * MIB);
+	assert_in_range(arena_blocks(shm), before, before + 256 * KIB / 512);
+	assert_true(large[0] == 7 && large[100 * KIB - 1] == 7);
+	tmc_mspace_free(large);
+	large = tmc_mspace_calloc(heap, 1, 20 * MIB);
+	assert_non_null(large);
+	assert_true(probe_zero(large, 20 * MIB));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -215,6 +297,7 @@ int main(void)
 		TEST(a_length_beyond_the_arena_is_told),
 		TEST(what_the_caller_gave_stays_there_after_destroy),
 		TEST(a_block_that_cannot_get_its_pages_is_enomem_and_no_sigbus),
+		TEST(a_realloc_gives_pages_back_outside_of_the_lock),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
