@@ -388,7 +388,7 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 	if (err)
 		return err;
 	h->format = HEAP_FORMAT;
-	h->flags = plan->flags;
+	h->flags = plan->flags | (plan->base ? HEAP_GIVEN : 0);
 	h->self = (uintptr_t)h;
 	h->chunk[0].start = (uintptr_t)h;
 	h->chunk[0].nslices = (uint32_t)n;
@@ -497,7 +497,8 @@ static void forget(struct heap_hdr *h)
 /*
  * magic first: the heap is gone then, and what a death leaves is pages that
  * are nobody's. From the last chunk to the first, since only the arena's tail
- * can be cut; what is below something else is punched out.
+ * can be cut; what is below something else is punched out. So is memory that
+ * the caller gave: it stays his, wherever it is.
  */
 int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 {
@@ -519,7 +520,10 @@ int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 		uint64_t start = hp->chunk[i].start;
 		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
 
-		if (a && shmi_size_shrink(a, start - a->c.base, len) == -EINVAL)
+		if (a && hp->flags & HEAP_GIVEN)
+			shmi_heap_punch(hp, start, len);
+		else if (a &&
+			 shmi_size_shrink(a, start - a->c.base, len) == -EINVAL)
 			shmi_heap_punch(hp, start, len);
 		else if (!a && hp->growable)
 			shmi_page_unmap((void *)(uintptr_t)start, len);
