@@ -61,6 +61,8 @@ static int current(struct shmi_heap *hp)
 	uint64_t deaths;
 	int err = 0;
 
+	if (h->magic != HEAP_MAGIC) /* another process destroyed it */
+		return -EINVAL;
 	if (hp->torn || hp->gen != h->gen || !hp->nchunks)
 		err = shmi_chunk_copy(hp);
 	if (err)
@@ -256,6 +258,11 @@ static bool still_open(const struct shmi_heap *hp)
 
 /* ----- found by address ----- */
 
+static uint64_t secret_of(const struct heap_hdr *h)
+{
+	return h->secret & ~(uint64_t)(HEAP_SLICE - 1);
+}
+
 static struct shmi_heap *new_heap(struct heap_hdr *h, struct shmi_arena *a)
 {
 	const struct shmi_map_how how = { .prot = SHMI_PROT_READ |
@@ -270,7 +277,7 @@ static struct shmi_heap *new_heap(struct heap_hdr *h, struct shmi_arena *a)
 	hp->h = h;
 	hp->arena = a;
 	hp->arena_id = a ? a->id : 0;
-	hp->secret = h->secret & ~(uint64_t)(HEAP_SLICE - 1);
+	hp->secret = secret_of(h);
 	hp->flags = h->flags;
 	hp->growable = a && !(h->flags & NOGROW);
 	hp->populate = a && (a->c.flags & LAYOUT_POPULATE);
@@ -332,6 +339,21 @@ struct heap_hdr *shmi_heap_private_around(const void *p)
 	return found;
 }
 
+/*
+ * A process that has come in keeps the heap's address from being used anew
+ * (destroy). A forked child that has not may find another heap there, or
+ * nothing; no thread of it uses what it knows of its parent's.
+ */
+static bool still_same(const struct shmi_heap *hp)
+{
+	const struct heap_hdr *h = hp->h;
+
+	if (!hp->arena || atomic_load_explicit(&hp->life, memory_order_relaxed))
+		return true;
+	return !may_be_heap(h, hp->arena) && h->magic == HEAP_MAGIC &&
+	       secret_of(h) == hp->secret;
+}
+
 static int find(const void *p, bool trust, struct shmi_heap **out)
 {
 	struct heap_hdr *h = (struct heap_hdr *)p;
@@ -342,7 +364,7 @@ static int find(const void *p, bool trust, struct shmi_heap **out)
 	pthread_mutex_lock(&registry);
 	while (*at && (*at)->h != h)
 		at = &(*at)->next;
-	if (*at && !still_open(*at))
+	if (*at && (!still_open(*at) || !still_same(*at)))
 		drop(at);
 	else
 		hp = *at;
@@ -494,23 +516,49 @@ static void forget(struct heap_hdr *h)
 	pthread_mutex_unlock(&registry);
 }
 
+/* Under the lock. Whether another process that is alive has come to the heap.
+ * A slot's next user is taken for the one that came. */
+static bool others_came(const struct shmi_heap *hp)
+{
+	uint64_t slot, life;
+
+	for (slot = 0; hp->arena && slot < LAYOUT_SLOTS; slot++) {
+		life = hp->h->life[slot] & HEAP_THREADS;
+		if (life && slot != hp->slot &&
+		    !shmi_heap_owner_dead(hp, (slot + 1) << 48 | life << 24))
+			return true;
+	}
+	return false;
+}
+
 /*
  * magic first: the heap is gone then, and what a death leaves is pages that
  * are nobody's. From the last chunk to the first, since only the arena's tail
  * can be cut; what is below something else is punched out. So is memory that
  * the caller gave: it stays his, wherever it is.
+ *
+ * So is all of it if other processes have come to the heap and are alive. They
+ * know nothing of its end: their threads have spans there at hand, and the
+ * common malloc and free ask no header. If the tail was cut, the next heap
+ * could be where this one was. To them it would be the old one, with the old
+ * secret, and what they free they would push as owners into spans of others. As
+ * it is, no later heap has an address that they know, and what they read there
+ * is zeroes: no block, no heap. The arena's end stays where it is, as it does
+ * after a death in here; there is nothing for a recovery to do.
  */
 int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 {
 	struct shmi_heap *hp;
 	struct shmi_arena *a;
 	int err = shmi_heap_get(h, &hp);
+	bool known;
 	uint32_t i;
 
 	if (!err)
 		err = shmi_heap_lock(hp);
 	if (err)
 		return err;
+	known = others_came(hp);
 	*freed = shmi_heap_footprint(hp);
 	a = hp->arena;
 	h->magic = 0;
@@ -520,10 +568,9 @@ int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 		uint64_t start = hp->chunk[i].start;
 		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
 
-		if (a && hp->flags & HEAP_GIVEN)
-			shmi_heap_punch(hp, start, len);
-		else if (a &&
-			 shmi_size_shrink(a, start - a->c.base, len) == -EINVAL)
+		if (a &&
+		    (known || hp->flags & HEAP_GIVEN ||
+		     shmi_size_shrink(a, start - a->c.base, len) == -EINVAL))
 			shmi_heap_punch(hp, start, len);
 		else if (!a && hp->growable)
 			shmi_page_unmap((void *)(uintptr_t)start, len);

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -319,6 +320,184 @@ static void a_private_heap_gets_smaller_too(void **state)
 	assert_true(tmc_mspace_destroy(heap) > 0);
 }
 
+/* ----- the end of a heap that others know ----- */
+
+#define AT_HAND 500
+
+static tmc_mspace one_more(void)
+{
+	tmc_mspace heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+						    tmc_shmem_alloc(shm));
+
+	assert_non_null(heap);
+	return heap;
+}
+
+static int take_and_give(tmc_mspace heap)
+{
+	char *p[AT_HAND];
+	size_t i;
+
+	for (i = 0; i < AT_HAND; i++) {
+		PEER_CHECK((p[i] = tmc_mspace_malloc(heap, i * 2)));
+		memset(p[i], 'p', i * 2);
+	}
+	for (i = 0; i < AT_HAND; i++)
+		tmc_mspace_free(p[i]);
+	return 0;
+}
+
+static void *in_a_thread(void *peer)
+{
+	uint64_t word, n;
+
+	/* Has spans of the old heap at hand, and frees blocks of the new one,
+	 * which is all that it does there until it is told of it. */
+	if (peer_get(peer, &word) || take_and_give((void *)word) ||
+	    peer_put(peer, 0))
+		return peer;
+	for (n = 0; n < AT_HAND; n++) {
+		if (peer_get(peer, &word))
+			return peer;
+		tmc_mspace_free((void *)word);
+	}
+	if (peer_put(peer, 0) || peer_get(peer, &word) ||
+	    take_and_give((void *)word) || tmc_mspace_check((void *)word))
+		return peer;
+	return NULL;
+}
+
+static int know_two_heaps(struct peer *self, void *arg)
+{
+	pthread_t t;
+	void *failed;
+
+	(void)arg;
+	PEER_CHECK(!pthread_create(&t, NULL, in_a_thread, self));
+	PEER_CHECK(!pthread_join(t, &failed));
+	PEER_CHECK(!failed);
+	return 0;
+}
+
+/* The common malloc and free do not look whether a heap is still there. */
+static void the_next_heap_is_not_taken_for_the_one_before(void **state)
+{
+	char *p[AT_HAND], *mine[AT_HAND];
+	tmc_mspace heap = one_more();
+	struct peer peer;
+	uint64_t word;
+	size_t i, before;
+
+	(void)state;
+	assert_int_equal(peer_fork(&peer, know_two_heaps, NULL), 0);
+	assert_int_equal(peer_put(&peer, (uintptr_t)heap), 0);
+	assert_int_equal(peer_get(&peer, &word), 0);
+	before = blocks();
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	assert_true(blocks() < before);
+	heap = one_more();
+	for (i = 0; i < AT_HAND; i++) {
+		assert_non_null(p[i] = tmc_mspace_malloc(heap, i * 2));
+		assert_non_null(mine[i] = tmc_mspace_malloc(heap, i * 2));
+	}
+	for (i = 0; i < AT_HAND; i++)
+		assert_int_equal(peer_put(&peer, (uintptr_t)p[i]), 0);
+	assert_int_equal(peer_get(&peer, &word), 0);
+	for (i = 0; i < AT_HAND; i++)
+		memset(mine[i], 'm', i * 2);
+	assert_int_equal(peer_put(&peer, (uintptr_t)heap), 0);
+	assert_int_equal(peer_end(&peer), 0);
+	for (i = 0; i < AT_HAND; i++) {
+		assert_true(!i || (mine[i][0] == 'm' &&
+				   !memcmp(mine[i], mine[i] + 1, i * 2 - 1)));
+		tmc_mspace_free(mine[i]);
+	}
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(heap), 0);
+	/* Nobody else who knows it is alive: as it was before. */
+	before = tmc_shmem_current_size(shm);
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	assert_true(tmc_shmem_current_size(shm) < before);
+}
+
+static struct peer *outliving;
+
+static int outlive(struct peer *self, tmc_mspace heap)
+{
+	uint64_t word;
+
+	PEER_CHECK(!take_and_give(heap));
+	PEER_CHECK(!peer_put(self, 0));
+	PEER_CHECK(!peer_get(self, &word));
+	errno = 0;
+	PEER_CHECK(tmc_mspace_destroy(heap) == 0 && errno == EINVAL);
+	PEER_CHECK(tmc_mspace_check(heap) == -1 && errno == EINVAL);
+	return 0;
+}
+
+static void *outlive_in_a_thread(void *heap)
+{
+	return outlive(outliving, heap) ? heap : NULL;
+}
+
+static int have_a_thread_that_outlives(struct peer *self, void *heap)
+{
+	pthread_t t;
+	void *failed;
+
+	outliving = self;
+	PEER_CHECK(!pthread_create(&t, NULL, outlive_in_a_thread, heap));
+	PEER_CHECK(!pthread_join(t, &failed));
+	PEER_CHECK(!failed);
+	return 0;
+}
+
+/* Its spans have gone with the heap. */
+static void a_thread_may_end_after_its_heap(void **state)
+{
+	tmc_mspace heap = one_more();
+	struct peer peer;
+	uint64_t word;
+
+	(void)state;
+	assert_int_equal(peer_fork(&peer, have_a_thread_that_outlives, heap),
+			 0);
+	assert_int_equal(peer_get(&peer, &word), 0);
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	assert_int_equal(peer_put(&peer, 0), 0);
+	assert_int_equal(peer_end(&peer), 0);
+}
+
+/* Forked by one who knew the old heap, and has not used it. */
+static int use_at_last(struct peer *self, void *arg)
+{
+	uint64_t word;
+
+	(void)arg;
+	PEER_CHECK(!peer_get(self, &word));
+	PEER_CHECK(!take_and_give((void *)word));
+	PEER_CHECK(!tmc_mspace_check((void *)word));
+	return 0;
+}
+
+static void a_child_finds_another_heap_at_an_address_it_inherited(void **state)
+{
+	tmc_mspace old = one_more(), heap;
+	struct peer peer;
+
+	(void)state;
+	assert_int_equal(take_and_give(old), 0);
+	assert_int_equal(peer_fork(&peer, use_at_last, NULL), 0);
+	assert_true(tmc_mspace_destroy(old) > 0);
+	heap = one_more();
+	assert_ptr_equal(heap, old);
+	assert_int_equal(take_and_give(heap), 0);
+	assert_int_equal(peer_put(&peer, (uintptr_t)heap), 0);
+	assert_int_equal(peer_end(&peer), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -334,6 +513,9 @@ int main(void)
 		TEST(another_process_goes_on_after_the_cut),
 		TEST(trim_leaves_the_pad),
 		TEST(a_private_heap_gets_smaller_too),
+		TEST(the_next_heap_is_not_taken_for_the_one_before),
+		TEST(a_thread_may_end_after_its_heap),
+		TEST(a_child_finds_another_heap_at_an_address_it_inherited),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -406,6 +406,22 @@ static void free_block_beyond_its_slice(void)
 	(void)!take(100);
 }
 
+/* free() has to look along a list that leads nowhere: it goes on, and the next
+ * malloc tells. */
+static void list_that_free_finds_damaged(void)
+{
+	char *p = take(3000), *q = take(3000);
+	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
+		       (uintptr_t)heap_run_of(q);
+
+	tmc_mspace_free(names(p));
+	overwrite_with(p, "damaged!", 8);
+	memcpy(q, &key, sizeof(key));
+	tmc_mspace_free(q);
+	if (take(3000) == q)
+		(void)!take(3000);
+}
+
 /* A list whose first block would begin in the slice's last 16 bytes, and what
  * the library itself writes is more. */
 static char *hang_out(size_t n)
@@ -493,6 +509,7 @@ static const struct misuse damages[] = {
 	ONE_OF(run_just_beyond_its_chunk, "table of runs overwritten"),
 	ONE_OF(run_of_no_length, "table of runs overwritten"),
 	ONE_OF(free_block_beyond_its_slice, "free block overwritten"),
+	ONE_OF(list_that_free_finds_damaged, "free block overwritten"),
 	ONE_OF(calloc_of_a_block_that_hangs_out, "free block overwritten"),
 	ONE_OF(realloc_to_a_block_that_hangs_out, "free block overwritten"),
 	ONE_OF(memalign_in_a_block_that_hangs_out, "free block overwritten"),
