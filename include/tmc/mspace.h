@@ -87,8 +87,10 @@ TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
  * tmc_mspace_destroy() - end a heap
  *
  * Nobody may use it or its blocks any more. The arena's tail is cut where the
- * heap is at it; the rest of its memory goes back to the system as holes. An
- * arena of the heap's own is closed in this process only.
+ * heap is at it; the rest of its memory goes back to the system as holes. Memory
+ * that the caller gave (create_with_base) is never cut: it stays part of the
+ * arena, without contents. An arena of the heap's own is closed in this process
+ * only.
  *
  * Return: bytes that the heap had; 0 with errno EINVAL where it is none.
  */

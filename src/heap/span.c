@@ -53,11 +53,6 @@ void shmi_span_bad_list(const struct shmi_thread *t, const void *at)
 	shmi_heap_die("free block overwritten", at, t->h);
 }
 
-void shmi_span_freed_twice(const struct shmi_thread *t, const void *p)
-{
-	shmi_heap_die("block freed twice", p, t->h);
-}
-
 uint32_t shmi_span_used(const struct heap_run *r)
 {
 	uint32_t kind = r->kind; /* once: it may change */
@@ -333,6 +328,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 		if (err)
 			return err;
 	}
+	shmi_run_prepare(hp, at, 1);
 	r->heap = (uintptr_t)hp->h;
 	r->kind = class;
 	set(r->interior, 0);
@@ -383,18 +379,26 @@ static int more_spans(struct shmi_thread *t, uint32_t class)
 	return err;
 }
 
+/* The list may be forged. Callers write zeroes and copies into the block, and
+ * find an aligned address in it, so all of it lies in the span's slice. */
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 {
+	uint64_t state = span_state(t->cur[class]);
 	int err = 0;
 
-	while (!err && !(span_state(t->cur[class]) & SPAN_LIST))
+	while (!(state & SPAN_LIST)) {
 		if (!look_around(t, class))
 			err = more_spans(t, class);
-	if (err) {
-		errno = -err;
-		return NULL;
+		if (err) {
+			errno = -err;
+			return NULL;
+		}
+		state = span_state(t->cur[class]);
 	}
-	return span_pop(t, t->cur[class], class, span_state(t->cur[class]));
+	if ((state & SPAN_LIST) > HEAP_END - heap_size[class])
+		shmi_span_bad_list(t,
+				   span_word(t->cur[class], state & SPAN_LIST));
+	return span_pop(t, t->cur[class], class, state);
 }
 
 /* ----- free ----- */
@@ -519,16 +523,13 @@ static inline void fetch_to_write(uintptr_t at)
 #endif
 }
 
-/* @key is the span's. */
+/* A block that is not free. @key is the span's. */
 SHMI_MAY_TOUCH
-static inline void push_to_others(struct shmi_thread *t, struct heap_run *r,
-				  uint64_t key, uint64_t off)
+static inline void put_on_others(struct heap_run *r, uint64_t key, uint64_t off)
 {
 	_Atomic uint64_t *w = span_word(r, off);
 	uint64_t all = get(r->others), next;
 
-	if (span_is_offset(get(*w) ^ key))
-		shmi_span_freed_twice(t, w);
 	do {
 		atomic_store_explicit(w, key ^ (all & SPAN_LIST),
 				      memory_order_relaxed);
@@ -538,6 +539,37 @@ static inline void push_to_others(struct shmi_thread *t, struct heap_run *r,
 	} while (!atomic_compare_exchange_weak_explicit(&r->others, &all, next,
 							memory_order_release,
 							memory_order_relaxed));
+}
+
+/* One that may be free. */
+SHMI_MAY_TOUCH
+static inline void push_to_others(struct shmi_thread *t, struct heap_run *r,
+				  uint64_t key, uint64_t off)
+{
+	_Atomic uint64_t *w = span_word(r, off);
+
+	if (__builtin_expect(span_is_offset(get(*w) ^ key), 0))
+		shmi_span_free_marked(t, (void *)w);
+	else
+		put_on_others(r, key, off);
+}
+
+/* Not inlined, and a last call where it is called, so that the common ways save
+ * no register for it. */
+__attribute__((noinline, cold)) void shmi_span_free_marked(
+	struct shmi_thread *t, void *p)
+{
+	struct heap_run *r = heap_run_of(p);
+	uint32_t class = shmi_span_class(t->hp, r);
+	struct heap_known k = knowledge(t, r, class);
+	uint64_t off = (uintptr_t)p % HEAP_SLICE;
+
+	if (shmi_span_lists(t->hp, r, class, off))
+		shmi_heap_die("block freed twice", p, t->h);
+	if (get(r->owner) == t->owner)
+		span_put(t, &k, p, span_state(r));
+	else
+		put_on_others(r, k.key, off);
 }
 
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)

@@ -93,8 +93,8 @@ void shmi_span_free_other(struct shmi_thread *t, void *p,
 			  void (*slowly)(void *p));
 void shmi_span_emptied(struct shmi_thread *t, void *p);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
-_Noreturn void shmi_span_freed_twice(const struct shmi_thread *t,
-				     const void *p);
+/* A block of ours whose word says that it is free already: dies, or frees it. */
+void shmi_span_free_marked(struct shmi_thread *t, void *p);
 
 /* ----- span_orphan.c ----- */
 
@@ -105,6 +105,10 @@ void shmi_span_leave(struct shmi_thread *t);
  * whether any did. */
 bool shmi_span_sweep(struct shmi_heap *hp, struct shmi_thread *t,
 		     uint32_t class);
+/* Whether the block at @off is in a list of free ones; where the span is not
+ * ours, as far as can be told while its owner is at work. */
+bool shmi_span_lists(const struct shmi_heap *hp, const struct heap_run *r,
+		     uint32_t class, uint64_t off);
 /* 0 or -EUCLEAN, as far as can be told while owners are at work. */
 int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r);
 
@@ -113,8 +117,10 @@ int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r);
 /*
  * A free block's first word is the offset of the next one in the slice, 0 for
  * none, exclusive-or this. So one comparison tells whether a word has
- * been overwritten, and bounds the offset; and a block that has such a word
- * when it is freed is free already.
+ * been overwritten, and bounds the offset; and a block that has no such word
+ * when it is freed is not free already. One that has may be either: memory that
+ * its user never wrote can hold such words of an earlier span's blocks, and he
+ * may move them to the block's start. The lists tell.
  */
 static inline uint64_t span_key(uint64_t secret, const struct heap_run *r)
 {
@@ -211,27 +217,37 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 	return span_pop(t, r, heap_class(n), state);
 }
 
-/* A block of ours. Dying before the step it is in our hands. */
+/* A block of ours, which is not free. Dying before the step it is in our
+ * hands. */
 SHMI_MAY_TOUCH
-static inline void span_push(struct shmi_thread *t, const struct heap_known *k,
-			     void *p, uint64_t state)
+static inline void span_put(struct shmi_thread *t, const struct heap_known *k,
+			    void *p, uint64_t state)
 {
 	struct heap_run *r = k->blocks - 1;
-	_Atomic uint64_t *w = p;
-	uint64_t key = k->key, first = (uint16_t)state;
+	uint64_t first = (uint16_t)state;
 
-	if (__builtin_expect(span_is_offset(atomic_load_explicit(
-						    w, memory_order_relaxed) ^
-					    key),
-			     0))
-		shmi_span_freed_twice(t, w);
-	atomic_store_explicit(w, key ^ first, memory_order_relaxed);
+	atomic_store_explicit((_Atomic uint64_t *)p, k->key ^ first,
+			      memory_order_relaxed);
 	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
 	span_step(r, state);
 	shmi_poison(p, heap_size[k->kind]);
 	/* FULL, or no block is in use; not CURRENT. */
 	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
 		shmi_span_emptied(t, p);
+}
+
+/* The same, which may be free. */
+SHMI_MAY_TOUCH
+static inline void span_push(struct shmi_thread *t, const struct heap_known *k,
+			     void *p, uint64_t state)
+{
+	uint64_t word = atomic_load_explicit((_Atomic uint64_t *)p,
+					     memory_order_relaxed);
+
+	if (__builtin_expect(span_is_offset(word ^ k->key), 0))
+		shmi_span_free_marked(t, p);
+	else
+		span_put(t, k, p, state);
 }
 
 /*

@@ -177,6 +177,56 @@ void shmi_span_leave(struct shmi_thread *t)
 
 /* ----- check ----- */
 
+#define LOOKS 64 /* at a list that its owner changes meanwhile */
+
+enum where { LISTED, NOT_LISTED, CHANGED };
+
+static enum where look_for(const struct shmi_heap *hp, const struct heap_run *r,
+			   uint32_t class, uint64_t off, uint64_t list)
+{
+	uint32_t n;
+
+	for (n = 0; list && list != off; n++)
+		if (n > HEAP_END / heap_size[class] ||
+		    !next_of(hp, r, class, &list))
+			return CHANGED;
+	return list ? LISTED : NOT_LISTED;
+}
+
+/*
+ * In the order in which collect moves a block on, so that it is not missed
+ * while it is moved. What the owner takes out or puts in while we walk along
+ * ends the walk or leads it to the list as it is now. We begin anew then, but
+ * not for ever: a list that is damaged stays so, and what is in it the next
+ * malloc finds. Nothing but offsets of blocks is followed.
+ */
+bool shmi_span_lists(const struct shmi_heap *hp, const struct heap_run *r,
+		     uint32_t class, uint64_t off)
+{
+	enum where in[3];
+	uint32_t i;
+
+	for (i = 0; i < LOOKS; i++) {
+		/* acquire: what moved on before we looked is found behind */
+		in[0] = look_for(
+			hp, r, class, off,
+			atomic_load_explicit(&r->others, memory_order_acquire) &
+				SPAN_LIST);
+		in[1] = look_for(
+			hp, r, class, off,
+			atomic_load_explicit(&r->taken, memory_order_acquire));
+		in[2] = look_for(
+			hp, r, class, off,
+			atomic_load_explicit(&r->state, memory_order_acquire) &
+				SPAN_LIST);
+		if (in[0] == LISTED || in[1] == LISTED || in[2] == LISTED)
+			return true;
+		if (in[0] != CHANGED && in[1] != CHANGED && in[2] != CHANGED)
+			return false;
+	}
+	return false;
+}
+
 /* A list whose owner may be at work: bounds only, and no end that never comes. */
 int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r)
 {

@@ -88,6 +88,90 @@ static void twice_of_another_process(void)
 	tmc_mspace_free(names(others));
 }
 
+/*
+ * What a correct program may do: in a block that it never wrote there are
+ * words of free blocks that were there before, and it moves them to the start.
+ */
+static void move_what_was_there(char *p, size_t n)
+{
+	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
+		       (uintptr_t)heap_run_of(p);
+	uint64_t word;
+	size_t i;
+
+	for (i = 16; i < n; i += 16) {
+		memcpy(&word, p + i, sizeof(word));
+		if (!((word ^ key) & ~(uint64_t)SPAN_LIST))
+			break;
+	}
+	if (i < n)
+		memmove(p, p + i, n - i);
+	else
+		tmc_mspace_free(names(p + 1)); /* the test is none */
+}
+
+#define SMALL 2000
+
+/* A large block where small ones were; the span's pages were kept. */
+static char *where_small_ones_were(void)
+{
+	static char *small[SMALL];
+	size_t i;
+	char *p;
+
+	for (i = 0; i < SMALL; i++)
+		small[i] = take(16);
+	for (i = 0; i < SMALL; i++)
+		tmc_mspace_free(small[i]);
+	tmc_mspace_trim(heap, MIB);
+	p = take(1024);
+	move_what_was_there(p, 1024);
+	return p;
+}
+
+static void *free_it(void *p)
+{
+	tmc_mspace_free(p);
+	return NULL;
+}
+
+static void freed_by(char *p, int another)
+{
+	pthread_t t;
+
+	if (!another)
+		tmc_mspace_free(p);
+	else if (!pthread_create(&t, NULL, free_it, p))
+		pthread_join(t, NULL);
+}
+
+/* Each of the ways that a block goes, and then once more. */
+static void twice_where_small_ones_were(void)
+{
+	char *p = where_small_ones_were();
+
+	tmc_mspace_free(p);
+	tmc_mspace_free(names(p));
+}
+
+static void twice_and_one_in_between(void)
+{
+	char *p = take(3000), *q = take(3000), *r = take(3000);
+
+	tmc_mspace_free(p);
+	freed_by(q, 1);
+	freed_by(names(r), 1);
+	freed_by(r, 1);
+}
+
+static void twice_by_two_threads(void)
+{
+	char *p = take(3000);
+
+	freed_by(names(p), 0);
+	freed_by(p, 1);
+}
+
 static void twice_large(void)
 {
 	char *p = take(100 * KIB);
@@ -322,6 +406,41 @@ static void free_block_beyond_its_slice(void)
 	(void)!take(100);
 }
 
+/* A list whose first block would begin in the slice's last 16 bytes, and what
+ * the library itself writes is more. */
+static char *hang_out(size_t n)
+{
+	char *p = take(n);
+	struct heap_run *r = heap_run_of(p);
+	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
+		       (uintptr_t)r;
+	char *last = (char *)(heap_base(r) + SPAN_LIST);
+
+	overwrite_with(names(last), &key, sizeof(key));
+	r->state |= SPAN_LIST;
+	return p;
+}
+
+static void calloc_of_a_block_that_hangs_out(void)
+{
+	hang_out(1000);
+	(void)!tmc_mspace_calloc(heap, 1, 1000);
+}
+
+static void realloc_to_a_block_that_hangs_out(void)
+{
+	char *p = take(5000);
+
+	hang_out(1000);
+	(void)!tmc_mspace_realloc(heap, p, 1000);
+}
+
+static void memalign_in_a_block_that_hangs_out(void)
+{
+	hang_out(1000);
+	(void)!tmc_mspace_memalign(heap, 512, 500);
+}
+
 #define ONE_OF(f, what)                                                        \
 	{                                                                      \
 #f, f, "libshmem: heap %p: " what " at %p\n", 1                \
@@ -340,6 +459,9 @@ static const struct misuse {
 	ONE_OF(twice, "block freed twice"),
 	ONE_OF(twice_not_the_last_one, "block freed twice"),
 	ONE_OF(twice_of_another_process, "block freed twice"),
+	ONE_OF(twice_where_small_ones_were, "block freed twice"),
+	ONE_OF(twice_and_one_in_between, "block freed twice"),
+	ONE_OF(twice_by_two_threads, "block freed twice"),
 	ONE_OF(twice_large, "block freed twice"),
 	ONE_OF(inside, "no block"),
 	ONE_OF(inside_unaligned, "no block"),
@@ -371,6 +493,9 @@ static const struct misuse damages[] = {
 	ONE_OF(run_just_beyond_its_chunk, "table of runs overwritten"),
 	ONE_OF(run_of_no_length, "table of runs overwritten"),
 	ONE_OF(free_block_beyond_its_slice, "free block overwritten"),
+	ONE_OF(calloc_of_a_block_that_hangs_out, "free block overwritten"),
+	ONE_OF(realloc_to_a_block_that_hangs_out, "free block overwritten"),
+	ONE_OF(memalign_in_a_block_that_hangs_out, "free block overwritten"),
 };
 
 static int do_it(struct peer *self, void *arg)
@@ -424,6 +549,29 @@ static void realloc_of_a_freed_block_is_told_when_it_moves(void **state)
 	is_told(&m);
 }
 
+static int free_where_small_ones_were(struct peer *self, void *another)
+{
+	char *p = where_small_ones_were(), *q;
+
+	(void)self;
+	freed_by(p, another != NULL);
+	q = take(1024);
+	PEER_CHECK(q);
+	memset(q, 'x', 1024);
+	tmc_mspace_free(q);
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+static void what_a_block_was_given_with_may_be_moved(void **state)
+{
+	int another;
+
+	(void)state;
+	assert_int_equal(peer_run(free_where_small_ones_were, NULL), 0);
+	assert_int_equal(peer_run(free_where_small_ones_were, &another), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -432,6 +580,7 @@ int main(void)
 		TEST(misuse_is_told_in_one_line_and_an_abort),
 		TEST(damage_is_told_in_one_line_and_an_abort),
 		TEST(realloc_of_a_freed_block_is_told_when_it_moves),
+		TEST(what_a_block_was_given_with_may_be_moved),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
