@@ -233,7 +233,7 @@ void ctl_heaps_find(const struct ctl_arena *a, bool in_use, struct ctl_heaps *l)
 		off = to;
 	}
 	l->spare = a->size / HEAP_SLICE;
-	l->looks = l->spare + 20 * PATIENCE;
+	l->looks = l->spare + (uint64_t)20 * PATIENCE;
 	/* Zero pages until they are written to, however large it is. */
 	l->claimed = l->n ? calloc(a->size / HEAP_SLICE / 8 + 2, 1) : NULL;
 	if (l->n && !l->claimed)
