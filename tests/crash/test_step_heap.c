@@ -27,7 +27,7 @@
 #include "step.h"
 #include "step_kill.h"
 
-#define MOST 80 /* instructions that a call is killed at, in short */
+#define MOST 40 /* instructions that a call is killed at, in short */
 #define DEATHS 250
 #define LIVE 64
 #define GAP (3 * MIB) /* is not kept when it is freed */
