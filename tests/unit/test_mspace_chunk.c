@@ -274,12 +274,22 @@ static size_t memory(void)
 	return fstat(tmc_shmem_fd(shm), &st) ? 0 : (size_t)st.st_blocks * 512;
 }
 
+/* A sanitizer has memory of its own for each block of them. */
+static void need_no_sanitizer(void)
+{
+	if (!UNDER_SANITIZER)
+		return;
+	print_message("a sanitizer would take more memory than there is\n");
+	skip();
+}
+
 /* Of each block only the head is touched. */
 static void a_heap_is_as_large_as_its_arena(void **state)
 {
 	size_t max = tmc_shmem_maximum_size(shm), got;
 
 	(void)state;
+	need_no_sanitizer();
 	got = take(7 * MIB, SIZE_MAX);
 	assert_int_equal(errno, ENOMEM);
 	assert_true(got > max / 100 * 95);
@@ -299,6 +309,7 @@ static void a_heap_may_be_larger_than_any_arena(void **state)
 	tmc_mspace small = heap;
 
 	(void)state;
+	need_no_sanitizer();
 	tmc_alloc_clear_populate(&lazy);
 	shm = tmc_shmem_create(box_path("large"), &lazy, NULL, 2048 * GIB);
 	if (!shm) {
