@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,6 +44,11 @@
 static struct odp_instance self;
 static _Atomic bool joined;
 static _Atomic(struct odp_instance *) others;
+
+/* Who has called init: a child is in the instance, too, but the lock is also
+ * its parent's, and tells nothing about that. */
+static pid_t owner;
+static bool *owner_mark; /* in a page of its own; NULL: could not be had */
 
 struct odp_instance *odpi_self(void)
 {
@@ -535,6 +541,32 @@ static int read_setup(const odp_shm_setup_t *setup, struct odp_directory *like)
 	return -1;
 }
 
+/* ----- the owner ----- */
+
+static void set_owner(void)
+{
+	size_t len = (size_t)sysconf(_SC_PAGESIZE);
+
+	owner = getpid();
+	if (!owner_mark) {
+		void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			return;
+		owner_mark = p;
+		madvise(p, len, MADV_WIPEONFORK); /* an old kernel has none */
+	}
+	*owner_mark = true;
+}
+
+/* The id is not enough where a child has the same one in a PID namespace of its
+ * own, or long after its parent's end. */
+static bool is_owner(void)
+{
+	return owner == getpid() && (!owner_mark || *owner_mark);
+}
+
 /* ----- the calls ----- */
 
 static int already(void)
@@ -559,6 +591,7 @@ int odp_shm_init_global(odp_instance_t *instance, const odp_shm_setup_t *setup)
 	if (make(&self, &like))
 		return -1;
 	*instance = self.id;
+	set_owner();
 	atomic_store_explicit(&joined, true, memory_order_release);
 	return 0;
 }
@@ -567,6 +600,7 @@ int odp_shm_init_local(odp_instance_t instance)
 {
 	if (already() || enter(&self, instance))
 		return -1;
+	set_owner();
 	atomic_store_explicit(&joined, true, memory_order_release);
 	return 0;
 }
@@ -596,6 +630,9 @@ int odp_shm_term_global(odp_instance_t instance)
 		return -1;
 	errno = EINVAL;
 	if (instance != in->id || path_of(in->id, "", path))
+		return -1;
+	errno = EPERM;
+	if (!is_owner())
 		return -1;
 	if (flock_again(in->lock, LOCK_EX | LOCK_NB)) {
 		/* The kernel has dropped our lock before it tried, and in that

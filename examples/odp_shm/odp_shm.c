@@ -379,12 +379,23 @@ static void print_head(void)
 	       "address", "size", "align", "pages", "flags", "by");
 }
 
+/* A terminal would do what a name says. */
+static void clean_name(const char *name, char clean[ODP_SHM_NAME_LEN])
+{
+	size_t i;
+
+	for (i = 0; i < ODP_SHM_NAME_LEN - 1 && name[i]; i++)
+		clean[i] = name[i] < ' ' || name[i] > '~' ? '?' : name[i];
+	clean[i] = '\0';
+}
+
 static void print_block(uint64_t nr, const union odp_record *r)
 {
 	static const char letters[] = "?PSEHAN";
-	char flags[16] = "", by[48];
+	char name[ODP_SHM_NAME_LEN], flags[16] = "", by[48];
 	int i, n = 0;
 
+	clean_name(r->name, name);
 	for (i = 1; i < 7; i++)
 		if (r->flags & 1u << i)
 			flags[n++] = letters[i];
@@ -394,8 +405,8 @@ static void print_block(uint64_t nr, const union odp_record *r)
 	else
 		snprintf(by, sizeof(by), "process %llu",
 			 (unsigned long long)r->creator);
-	printf("%-31.31s %#18llx %#14llx %12llu %9llu %4lluK %-9s %s\n",
-	       *r->name ? r->name : "-", (unsigned long long)nr,
+	printf("%-31s %#18llx %#14llx %12llu %9llu %4lluK %-9s %s\n",
+	       *name ? name : "-", (unsigned long long)nr,
 	       (unsigned long long)r->addr, (unsigned long long)r->size,
 	       (unsigned long long)r->align,
 	       (unsigned long long)r->page_size >> 10, n ? flags : "-", by);

@@ -131,7 +131,7 @@ int odp_shm_info(odp_shm_t shm, odp_shm_info_t *info);
 int odp_shm_segment_info(odp_shm_t shm, uint32_t index, uint32_t num,
 			 odp_shm_segment_info_t info[]);
 
-/* To stdout. */
+/* To stdout; of names, what is no printable ASCII as question marks. */
 void odp_shm_print_all(void);
 void odp_shm_print(odp_shm_t shm);
 
@@ -171,9 +171,12 @@ int odp_shm_init_local(odp_instance_t instance);
 int odp_shm_term_local(void);
 
 /*
- * Ends the instance and leaves it. 0; or -1, EBUSY: others have joined it, or
- * use what they have imported: nothing has changed. (Who comes next tidies up
- * when they are gone.) Children of this process are not seen.
+ * Ends the instance and leaves it: in a process that has called one of the
+ * inits. 0; or -1 and nothing has changed. EBUSY: others have joined it, or use
+ * what they have imported. (Who comes next tidies up when they are gone.)
+ * EPERM: this is a child of such a process, which may still use it; a child
+ * leaves with odp_shm_term_local(), or just ends. The other way round children
+ * are not seen: they must be done with it before.
  */
 int odp_shm_term_global(odp_instance_t instance);
 

@@ -89,8 +89,9 @@ TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
  * Nobody may use it or its blocks any more. The arena's tail is cut where the
  * heap is at it; the rest of its memory goes back to the system as holes, and
  * so does all of it while another process that used the heap has the arena open:
- * no other heap begins where it knows this one. An arena of the heap's own is
- * closed in this process only.
+ * no other heap begins where it knows this one. Memory that the caller gave
+ * (create_with_base) is never cut: it stays part of the arena, without contents.
+ * An arena of the heap's own is closed in this process only.
  *
  * Return: bytes that the heap had; 0 with errno EINVAL where it is none.
  */

@@ -143,8 +143,7 @@ static size_t usable(struct shmi_thread *t, struct heap_run *r, const void *p)
 		start = shmi_span_block(t->hp, r, p, &class);
 		return heap_size[class] - (size_t)((const char *)p - start);
 	}
-	shmi_large_check(t, r, p);
-	return r->len;
+	return shmi_large_len(t, r, p);
 }
 
 size_t shmi_heap_usable(const void *p)
@@ -170,7 +169,8 @@ void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
 	have = usable(t, r, p);
 	if (is_small(r) && n <= have && (n >= have / 2 || have <= 128))
 		return p;
-	if (!is_small(r) && n > HEAP_SMALL && !shmi_large_resize(t, r, n))
+	if (!is_small(r) && n > HEAP_SMALL &&
+	    !shmi_large_resize(t, r, p, have, n))
 		return p;
 	q = shmi_heap_malloc(h, n);
 	if (!q)

@@ -16,7 +16,11 @@
  * descriptor of the file; its spans would be taken over while it uses them.
  *
  * Heaps outside of arenas are one process's at a time: there is nothing whose
- * death the kernel would tell.
+ * death the kernel would tell. A fork copies such a heap, and a thread of the
+ * parent's that was in it then is not in the copy: as if it had died, which the
+ * child repairs when it uses the heap. A fork does not wait for the heap's
+ * mutex, since there can be many of them, and since what threads do with spans
+ * and blocks outside of the lock must be repairable anyway.
  */
 #include "heap.h"
 
@@ -59,10 +63,16 @@ static int current(struct shmi_heap *hp)
 
 	if (h->magic != HEAP_MAGIC) /* another process destroyed it */
 		return -EINVAL;
-	if (hp->gen != h->gen || !hp->nchunks)
+	if (hp->torn || hp->gen != h->gen || !hp->nchunks)
 		err = shmi_chunk_copy(hp);
-	if (err || !hp->arena)
+	if (err)
 		return err;
+	if (hp->torn) {
+		shmi_run_repair(hp);
+		hp->torn = false;
+	}
+	if (!hp->arena)
+		return 0;
 	if (h->grown_by) {
 		shmi_chunk_finish(hp);
 		err = shmi_chunk_copy(hp);
@@ -181,6 +191,22 @@ static void unpoison_all(const struct shmi_heap *hp)
 			      hp->chunk[i].nslices * HEAP_SLICE);
 }
 
+/*
+ * Another thread may have been copying the chunks. An arena's are copied anew,
+ * all of them, with the lock that we take next. A private heap is found by its
+ * copy, which is at worst the one before; it is not read here, since its memory
+ * may be gone: who has given it need not destroy the heap.
+ */
+static void doubt_chunks(struct shmi_heap *hp)
+{
+	if (hp->arena) {
+		hp->nchunks = 0;
+		return;
+	}
+	hp->torn = true;
+	unpoison_all(hp);
+}
+
 /* What the parent's threads own is theirs. */
 static void after_fork_in_child(void)
 {
@@ -188,8 +214,7 @@ static void after_fork_in_child(void)
 
 	shmi_view_forked();
 	for (hp = heaps; hp; hp = hp->next) {
-		if (!hp->arena)
-			unpoison_all(hp);
+		doubt_chunks(hp);
 		pthread_mutex_init(&hp->mutex, NULL);
 		hp->life = 0; /* comes in anew */
 	}
@@ -385,7 +410,7 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 	if (err)
 		return err;
 	h->format = HEAP_FORMAT;
-	h->flags = plan->flags;
+	h->flags = plan->flags | (plan->base ? HEAP_GIVEN : 0);
 	h->self = (uintptr_t)h;
 	h->chunk[0].start = (uintptr_t)h;
 	h->chunk[0].nslices = (uint32_t)n;
@@ -509,11 +534,12 @@ static bool others_came(const struct shmi_heap *hp)
 /*
  * magic first: the heap is gone then, and what a death leaves is pages that
  * are nobody's. From the last chunk to the first, since only the arena's tail
- * can be cut; what is below something else is punched out.
+ * can be cut; what is below something else is punched out. So is memory that
+ * the caller gave: it stays his, wherever it is.
  *
- * So is all of it if other processes have come to the heap and are alive. They
- * know nothing of its end: their threads have spans there at hand, and the
- * common malloc and free ask no header. If the tail was cut, the next heap
+ * The same goes for all of it if other processes have come to the heap and are
+ * alive. They know nothing of its end: their threads have spans there at hand,
+ * and the common malloc and free ask no header. If the tail was cut, the next heap
  * could be where this one was. To them it would be the old one, with the old
  * secret, and what they free they would push as owners into spans of others. As
  * it is, no later heap has an address that they know, and what they read there
@@ -542,8 +568,9 @@ int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 		uint64_t start = hp->chunk[i].start;
 		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
 
-		if (a && (known || shmi_size_shrink(a, start - a->c.base,
-						    len) == -EINVAL))
+		if (a &&
+		    (known || hp->flags & HEAP_GIVEN ||
+		     shmi_size_shrink(a, start - a->c.base, len) == -EINVAL))
 			shmi_heap_punch(hp, start, len);
 		else if (!a && hp->growable)
 			shmi_page_unmap((void *)(uintptr_t)start, len);

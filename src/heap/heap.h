@@ -27,8 +27,12 @@ struct shmi_heap {
 	/* Who we are in owner words; slot is right when life is not 0. */
 	uint32_t slot;
 	_Atomic uint32_t life;
+	bool torn;    /* without an arena: who made us by fork may have had a
+		       * thread in it then */
 	uint32_t gen; /* h->gen when chunk[] was copied */
-	uint32_t nchunks;
+	/* Stored after what it counts: a private heap's are looked through
+	 * without the lock, and copied by a fork at any time. */
+	_Atomic uint32_t nchunks;
 	_Atomic uint64_t nslices; /* of all chunks; relaxed: how large it is */
 	uint32_t last;		  /* chunk in which a run was found */
 	struct {
@@ -148,7 +152,10 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 		  struct heap_at *at);
 /* The table's word there. */
 uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at);
-/* Makes the first @n of them used: one store. @part: the last slice's pages
+/* The first @n of them are a run of their own that is not zero: before its head
+ * is written. */
+void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n);
+/* Makes these @n used: one store. @part: the last slice's pages
  * are not all there. */
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		   bool part);
@@ -158,6 +165,11 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags);
  * system unless @keep and the heap may keep as many. */
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep);
+/* Slices of a run in use. */
+uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r);
+/* All but the first @n of them, whose pages are there, become a run in use
+ * whose head has been written. */
+void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
 /* Pages of free runs go back but for @pad bytes: whether there were any. */

@@ -26,6 +26,12 @@
  *				somebody has grown it since: grown_by is
  *				cleared
  *
+ * gen moves before nchunks does. Death in between makes others copy the same
+ * chunks again; the other way round a process would take its old copy for the
+ * present one, and the next one in the lock, who sees from its copy whether the
+ * chunk is one, would clear mark and grown_by of a chunk that is none. A cut
+ * that fails is no death, but is put right the same way by who tried it.
+ *
  * Nobody else looks into such a chunk meanwhile: no block, span or run in use is
  * there, and the table is read under the lock.
  */
@@ -37,7 +43,16 @@
 #include <errno.h>
 #include <string.h>
 
-#define MOST_SLICES ((uint64_t)1024) /* of a chunk that is not asked for */
+/*
+ * Slices of a new chunk, of which less need be asked for: a quarter of what is
+ * there, but not more than MANY_SLICES as long as that is a LARGE_PART of it.
+ * So each chunk adds 1/16, and after 512 of them, and from 1 GiB on, the heap
+ * is larger than any arena. It takes 1/16 at most of others' room with that.
+ */
+#define FEW_SLICES ((uint64_t)16)
+#define MANY_SLICES ((uint64_t)1024)
+#define SMALL_PART 4
+#define LARGE_PART 16
 
 /* ----- private copies ----- */
 
@@ -55,12 +70,16 @@ static bool good_chunk(const struct shmi_heap *hp, uint64_t start, uint64_t n,
 		       uint64_t nhead)
 {
 	const struct shmi_arena *a = hp->arena;
+	uint64_t size, off;
 
 	if (start % HEAP_SLICE || !n || n > HEAP_COUNT ||
 	    nhead != shmi_chunk_heads(hp, start, n) || nhead > n)
 		return false;
-	return !a || (start - a->c.base < a->c.maxsize &&
-		      n * HEAP_SLICE <= a->c.base + shmi_size_now(a) - start);
+	if (!a)
+		return true;
+	size = shmi_size_now(a);
+	off = start - a->c.base; /* huge, where start is below */
+	return off <= size && n * HEAP_SLICE <= size - off;
 }
 
 int shmi_chunk_copy(struct shmi_heap *hp)
@@ -78,8 +97,10 @@ int shmi_chunk_copy(struct shmi_heap *hp)
 		if (!good_chunk(hp, start, len, nhead))
 			return -EUCLEAN;
 		sum += len;
-		/* Others read the first one without the lock. */
-		if (hp->chunk[i].start == start && hp->chunk[i].nslices == len)
+		/* Others read the first one without the lock. What is not
+		 * counted may be half of a copy (a fork; heap.c). */
+		if (i < hp->nchunks && hp->chunk[i].start == start &&
+		    hp->chunk[i].nslices == len)
 			continue;
 		hp->chunk[i].start = start;
 		hp->chunk[i].table =
@@ -89,7 +110,8 @@ int shmi_chunk_copy(struct shmi_heap *hp)
 		hp->chunk[i].nhead = nhead;
 	}
 	atomic_store_explicit(&hp->nslices, sum, memory_order_relaxed);
-	hp->nchunks = n;
+	/* release: who sees the count sees the chunks. */
+	atomic_store_explicit(&hp->nchunks, n, memory_order_release);
 	hp->gen = gen;
 	return 0;
 }
@@ -99,13 +121,13 @@ static void enter_chunk(struct shmi_heap *hp, uint64_t start, uint64_t n)
 	struct heap_hdr *h = hp->h;
 	uint32_t i = hp->nchunks;
 
+	h->gen++; /* before nchunks: see above */
 	/* release: who sees the count sees the chunk. */
 	h->chunk[i].start = start;
 	h->chunk[i].nslices = (uint32_t)n;
 	h->chunk[i].nhead = (uint32_t)shmi_chunk_heads(hp, start, n);
 	memset((void *)h->chunk[i].low, 0, sizeof(h->chunk[i].low));
 	atomic_store_explicit(&h->nchunks, i + 1, memory_order_release);
-	h->gen++;
 }
 
 /* The header of a chunk's table, while it has not been entered. */
@@ -137,7 +159,8 @@ void shmi_chunk_finish(struct shmi_heap *hp)
 	uint64_t at = hp->h->grown_at, by = hp->h->grown_by, start, n;
 	uint32_t i;
 
-	if (!by)
+	/* Whether it is a chunk counts as it is now. */
+	if (!by || shmi_chunk_copy(hp))
 		return;
 	start = heap_slice_up(a->c.base + at);
 	n = (a->c.base + at + by - start) / HEAP_SLICE;
@@ -233,9 +256,39 @@ static int more_anonymous(struct shmi_heap *hp, uint64_t n)
 	return err;
 }
 
+static uint64_t good_length(const struct shmi_heap *hp)
+{
+	uint64_t have = shmi_heap_footprint(hp) / HEAP_SLICE;
+	uint64_t n = have / SMALL_PART;
+
+	if (n > MANY_SLICES)
+		n = MANY_SLICES;
+	if (n < have / LARGE_PART)
+		n = have / LARGE_PART;
+	if (n > HEAP_COUNT)
+		n = HEAP_COUNT;
+	return n > FEW_SLICES ? n : FEW_SLICES;
+}
+
+/* Half as much again and again where there is no room, so that the last of it
+ * is not taken in the smallest pieces. */
+static int more(struct shmi_heap *hp, uint64_t n, uint64_t least)
+{
+	int err;
+
+	for (;;) {
+		if (n < least)
+			n = least;
+		err = hp->arena ? more_of_arena(hp, n) : more_anonymous(hp, n);
+		if (err != -ENOMEM || n == least)
+			return err;
+		n /= 2;
+	}
+}
+
 int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
 {
-	uint64_t n = heap_slices(shmi_heap_footprint(hp) / 4), least;
+	uint64_t least;
 	int cancel, err;
 
 	if (!hp->growable || hp->nchunks == HEAP_CHUNKS)
@@ -244,17 +297,8 @@ int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
 	least = nslices + heap_slices(nslices * sizeof(uint32_t) + 64);
 	if (least > HEAP_COUNT)
 		return -ENOMEM;
-	if (n > MOST_SLICES)
-		n = MOST_SLICES;
-	if (n < 16)
-		n = 16;
-	if (n < least)
-		n = least;
 	cancel = shmi_os_cancel_off();
-	err = hp->arena ? more_of_arena(hp, n) : more_anonymous(hp, n);
-	if (err == -ENOMEM && n > least)
-		err = hp->arena ? more_of_arena(hp, least)
-				: more_anonymous(hp, least);
+	err = more(hp, good_length(hp), least);
 	shmi_os_cancel_restore(cancel);
 	if (err)
 		return err;
@@ -279,9 +323,9 @@ static bool is_free(struct shmi_heap *hp, uint32_t i)
 
 static void drop_chunk(struct shmi_heap *hp, uint32_t i)
 {
+	hp->h->gen++; /* before nchunks: see above */
 	/* release: who sees fewer chunks sees where they have gone. */
 	atomic_store_explicit(&hp->h->nchunks, i, memory_order_release);
-	hp->h->gen++;
 }
 
 static bool less_of_arena(struct shmi_heap *hp, uint32_t i)

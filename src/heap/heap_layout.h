@@ -87,6 +87,9 @@
 #define HEAP_PART 0x10000000u  /* last slice: pages may be missing */
 #define HEAP_COUNT 0x0fffffffu /* slices */
 
+/* In the header's flags: the memory is the caller's, before and after. */
+#define HEAP_GIVEN 0x80000000u
+
 struct heap_chunk {
 	_Atomic uint64_t start; /* multiple of HEAP_SLICE */
 	_Atomic uint32_t nslices, nhead;
@@ -101,7 +104,7 @@ struct heap_chunk {
 struct heap_hdr {
 	uint64_t magic;		   /* HEAP_MAGIC; stored last by create */
 	uint32_t format;	   /* HEAP_FORMAT */
-	uint32_t flags;		   /* TMC_MSPACE_*; never changes */
+	uint32_t flags;		   /* TMC_MSPACE_*, HEAP_GIVEN; never changes */
 	uint64_t self;		   /* address of this */
 	uint64_t secret;	   /* random; marks runs and free blocks */
 	_Atomic uint64_t grown_at; /* lock; arena offset and bytes of a chunk */
@@ -142,7 +145,8 @@ struct heap_run {
 	uint8_t pad0[64 - 56];
 	_Atomic uint64_t state; /* span: see below */
 	_Atomic uint32_t ready; /* span: bytes of blocks that have their pages;
-				 * large: slices, if all have, else 0 */
+				 * large: slices, if all have, else 0, or
+				 * HEAP_HOLES */
 	_Atomic uint32_t taken; /* span: list on its way from others to the
 				 * owner's; span.c */
 	uint8_t pad1[64 - 16];
@@ -178,6 +182,8 @@ struct heap_run {
 #define OTHERS_LAST_SHIFT 32
 
 #define HEAP_LARGE 63u /* no size class */
+/* Pages of the run may be missing anywhere: they are not to be kept. */
+#define HEAP_HOLES UINT32_MAX
 
 static_assert(sizeof(struct heap_run) == HEAP_RUN_LEN, "heap format 1");
 static_assert(offsetof(struct heap_run, state) == 64, "heap format 1");

@@ -14,6 +14,8 @@
  */
 #include "large.h"
 
+#include "size.h"
+
 #include <errno.h>
 
 #define HOLD_MOST 64u /* slices that a thread holds; of one run a quarter */
@@ -101,9 +103,23 @@ static uint64_t front(uint64_t align)
 	return (head + align - 1) & ~(align - 1);
 }
 
+/* Not what the head says: that is in shared memory. */
+static void *block_of(const struct heap_run *r, uint64_t align)
+{
+	return (void *)(heap_base(r) + front(align));
+}
+
 static uint32_t slices_of(uint64_t align, uint64_t n)
 {
 	return (uint32_t)((front(align) + n + HEAP_SLICE - 1) / HEAP_SLICE);
+}
+
+/* Of the run @r, up to @n bytes behind @p. */
+static uint32_t slices_to(const struct heap_run *r, const void *p, size_t n)
+{
+	uint64_t off = (uintptr_t)p - heap_base(r);
+
+	return (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
 }
 
 /* Under the lock. */
@@ -128,6 +144,18 @@ struct part {
 	uint64_t from, to; /* offsets in the run */
 	bool zero;
 };
+
+/* A run of ours, and not yet, or not any more, a user's. */
+static void write_head(struct shmi_thread *t, struct heap_run *r, uint64_t n,
+		       uint64_t align)
+{
+	r->heap = (uintptr_t)t->hp->h;
+	r->kind = HEAP_LARGE;
+	r->len = n;
+	r->block = (uintptr_t)block_of(r, align);
+	set(r->owner, t->owner);
+	set(r->mark, heap_mark(t->hp, r));
+}
 
 /* Under the lock. New pages are made present as far as the block goes; the end
  * of a kept run to the last, so that it is whole from then on. */
@@ -157,12 +185,8 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	if (err)
 		return err;
-	r->heap = (uintptr_t)hp->h;
-	r->kind = HEAP_LARGE;
-	r->len = n;
-	r->block = heap_slice(hp, at) + front(align);
-	set(r->owner, t->owner); /* not yet the user's */
-	set(r->mark, heap_mark(hp, r));
+	shmi_run_prepare(hp, at, count);
+	write_head(t, r, n, align);
 	part = out->to < count * HEAP_SLICE;
 	set(r->ready, part ? 0 : count);
 	shmi_run_take(hp, at, count, part);
@@ -192,7 +216,7 @@ static void *from_heap(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	*zero = got.zero;
 	set(got.r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)got.r->block;
+	return block_of(got.r, align);
 }
 
 /* ----- malloc and free ----- */
@@ -214,9 +238,9 @@ void *shmi_large_malloc(struct shmi_thread *t, uint64_t n, uint64_t align,
 	}
 	*zero = false;
 	r->len = n;
-	r->block = heap_base(r) + front(align);
+	r->block = (uintptr_t)block_of(r, align);
 	set(r->owner, 0); /* the user's */
-	return (void *)(uintptr_t)r->block;
+	return block_of(r, align);
 }
 
 void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
@@ -228,6 +252,25 @@ void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
 		shmi_heap_die("block freed twice", p, t->h);
 }
 
+/*
+ * The length is in shared memory; who copies the block reads as much. It may be
+ * wrong, but within the arena, or as long as all of another heap.
+ */
+uint64_t shmi_large_len(struct shmi_thread *t, const struct heap_run *r,
+			const void *p)
+{
+	const struct shmi_arena *a = t->hp->arena;
+	uint64_t len, most = shmi_heap_footprint(t->hp);
+
+	shmi_large_check(t, r, p);
+	len = *(const volatile uint64_t *)&r->len; /* once */
+	if (a)
+		most = a->c.base + shmi_size_now(a) - (uintptr_t)p;
+	if (len > most)
+		shmi_heap_die("head of a block overwritten", r, t->h);
+	return len;
+}
+
 void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 {
 	set(r->owner, t->owner); /* the user's no more; if we die, a sweep's */
@@ -235,26 +278,85 @@ void shmi_large_free(struct shmi_thread *t, struct heap_run *r)
 		shmi_run_give(t->hp, r, false, true);
 }
 
-int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, size_t n)
+/*
+ * Its pages did not come: as it was, or at least not kept when it is freed. What
+ * came goes back outside of the lock.
+ */
+static void back(struct shmi_thread *t, struct heap_run *r, uint32_t was,
+		 uint32_t count)
 {
-	uint64_t off = r->block - heap_base(r), old = r->len;
-	uint32_t count;
-	int err;
+	if (count > was)
+		shmi_heap_punch(t->hp, heap_base(r) + was * HEAP_SLICE,
+				(count - was) * HEAP_SLICE);
+	if (shmi_heap_lock(t->hp))
+		return;
+	if (!shmi_run_resize(t->hp, r, was))
+		set(r->ready, 0);
+	shmi_heap_unlock(t->hp);
+}
 
-	if (n > HEAP_COUNT * HEAP_SLICE / 2)
-		return -ENOMEM;
-	count = (uint32_t)((off + n + HEAP_SLICE - 1) / HEAP_SLICE);
-	err = shmi_heap_lock(t->hp);
+/*
+ * A longer run is one with holes until its pages are there. Dying before the
+ * length is stored the block is as it was, in a run that is longer than it needs.
+ */
+static int enlarge(struct shmi_thread *t, struct heap_run *r, const void *p,
+		   size_t old, size_t n)
+{
+	uint32_t count = slices_to(r, p, n), was;
+	int err = shmi_heap_lock(t->hp);
+
 	if (err)
 		return err;
-	set(r->ready, 0); /* not to be held any more */
+	was = get(r->ready);
+	set(r->ready, HEAP_HOLES);
 	err = shmi_run_resize(t->hp, r, count);
+	if (err)
+		set(r->ready, was);
 	shmi_heap_unlock(t->hp);
-	if (!err && n > old)
-		err = shmi_heap_fill(t->hp, r->block + old, n - old);
-	/* Dying before this: the block is as it was, in a run that is longer
-	 * than it needs. */
-	if (!err)
-		r->len = n;
-	return err;
+	if (err)
+		return err;
+	err = shmi_heap_fill(t->hp, (uintptr_t)p + old, n - old);
+	if (err) {
+		back(t, r, slices_to(r, p, old), count);
+		return err;
+	}
+	r->len = n;
+	set(r->ready, 0); /* not to be held any more */
+	return 0;
+}
+
+/*
+ * The end of the run becomes one of ours, and goes back as such, outside of the
+ * lock. Its head is where the block was, which is shorter already: @n bytes. If
+ * we die the end is still a part of its run, or a sweep's.
+ */
+static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
+		   size_t old, size_t n)
+{
+	uint32_t count = slices_to(r, p, n);
+	struct heap_run *end = NULL;
+	int err = shmi_heap_lock(t->hp);
+
+	if (err)
+		return err;
+	r->len = n;
+	if (count < slices_to(r, p, old) && count < shmi_run_len(t->hp, r)) {
+		end = heap_head(heap_base(r) + count * HEAP_SLICE);
+		write_head(t, end, 0, 16);
+		set(end->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
+		shmi_run_part(t->hp, r, count);
+		set(r->ready, 0);
+	}
+	shmi_heap_unlock(t->hp);
+	if (end)
+		shmi_run_give(t->hp, end, false, true);
+	return 0;
+}
+
+int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
+		      size_t old, size_t n)
+{
+	if (n > HEAP_COUNT * HEAP_SLICE / 2)
+		return -ENOMEM;
+	return n > old ? enlarge(t, r, p, old, n) : shorten(t, r, p, old, n);
 }

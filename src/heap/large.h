@@ -11,9 +11,13 @@ void *shmi_large_malloc(struct shmi_thread *t, uint64_t n, uint64_t align,
 /* Dies unless @r is a large block's run and @p that block, in use. */
 void shmi_large_check(struct shmi_thread *t, const struct heap_run *r,
 		      const void *p);
+/* The same, and its bytes, none of them behind the heap. */
+uint64_t shmi_large_len(struct shmi_thread *t, const struct heap_run *r,
+			const void *p);
 void shmi_large_free(struct shmi_thread *t, struct heap_run *r);
-/* In place: 0, or -ENOMEM. */
-int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, size_t n);
+/* The block @p of @old bytes, which have been checked, in place: 0, or -ENOMEM. */
+int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
+		      size_t old, size_t n);
 /* What @t holds goes back to the heap: whether there was anything. */
 bool shmi_large_let_go(struct shmi_thread *t);
 

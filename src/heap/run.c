@@ -142,12 +142,23 @@ static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 				      memory_order_relaxed);
 }
 
-static bool may_keep(const struct shmi_heap *hp, uint32_t n, bool large)
+/* relaxed: whose the run is wrote it, or died before */
+static bool has_holes(const struct heap_run *r)
+{
+	return r->kind == HEAP_LARGE &&
+	       atomic_load_explicit(&r->ready, memory_order_relaxed) ==
+		       HEAP_HOLES;
+}
+
+/* @n slices of the run @r. */
+static bool may_keep(const struct shmi_heap *hp, const struct heap_run *r,
+		     uint32_t n)
 {
 	uint64_t most = shmi_heap_footprint(hp) / HEAP_SLICE / KEEP_PART;
-	uint64_t least = large ? KEEP_LARGE : KEEP_SPANS;
+	uint64_t least = r->kind == HEAP_LARGE ? KEEP_LARGE : KEEP_SPANS;
 
-	return n <= KEEP_RUN && kept(hp) + n <= (most > least ? most : least);
+	return !has_holes(r) && n <= KEEP_RUN &&
+	       kept(hp) + n <= (most > least ? most : least);
 }
 
 void shmi_run_repair(struct shmi_heap *hp)
@@ -351,14 +362,23 @@ uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
 	return get(hp, at);
 }
 
+/*
+ * The fence is for the compiler, which must not write the head first: our death
+ * cannot change the order of what the processor has done.
+ */
+void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+{
+	if ((get(hp, at) & HEAP_COUNT) > n)
+		split(hp, at, n);
+	put(hp, at, get(hp, at) | HEAP_DIRTY);
+	atomic_signal_fence(memory_order_release);
+}
+
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		   bool part)
 {
-	uint32_t word;
+	uint32_t word = get(hp, at);
 
-	if ((get(hp, at) & HEAP_COUNT) > n)
-		split(hp, at, n);
-	word = get(hp, at);
 	count_kept(hp, word, false);
 	put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
 }
@@ -437,7 +457,7 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 	n = word & HEAP_COUNT;
 	if (part || word & HEAP_PART)
 		flags |= HEAP_PART;
-	if (keep && may_keep(hp, n, r->kind == HEAP_LARGE)) {
+	if (keep && may_keep(hp, r, n)) {
 		set_free(hp, at, flags);
 		settle(hp, at);
 		shmi_heap_unlock(hp);
@@ -457,16 +477,31 @@ void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 	shmi_heap_unlock(hp);
 }
 
+uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r)
+{
+	return get_used(hp, where(hp, r)) & HEAP_COUNT;
+}
+
+void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n)
+{
+	struct heap_at at = where(hp, r), rest = { at.chunk, at.slice + n };
+	uint32_t word = get_used(hp, at);
+
+	put(hp, rest, word - n);
+	put(hp, at, HEAP_USED | n); /* dying before this: repair */
+}
+
 /* The end is cut off, and kept or given back. */
 static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {
 	uint32_t word = get(hp, at), len = (word & HEAP_COUNT) - n;
 	struct heap_at rest = { at.chunk, at.slice + n };
 	uint32_t flags = HEAP_DIRTY | HEAP_KEPT | (word & HEAP_PART);
+	struct heap_run *r = heap_head(heap_slice(hp, at));
 
 	put(hp, rest, HEAP_DIRTY | len);
-	put(hp, at, HEAP_USED | n);
-	if (!may_keep(hp, len, true))
+	put(hp, at, HEAP_USED | (has_holes(r) ? HEAP_PART : 0) | n);
+	if (!may_keep(hp, r, len))
 		flags = shmi_heap_punch(hp, heap_slice(hp, rest),
 					len * HEAP_SLICE)
 				? HEAP_DIRTY

@@ -328,6 +328,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 		if (err)
 			return err;
 	}
+	shmi_run_prepare(hp, at, 1);
 	r->heap = (uintptr_t)hp->h;
 	r->kind = class;
 	set(r->interior, 0);

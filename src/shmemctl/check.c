@@ -105,8 +105,15 @@ _Noreturn static void inside(int fd, const char *path,
 	put(fd, OPENED, shm ? 0 : errno);
 	for (i = 0; shm && i < l->n; i++) {
 		void *at = (void *)(uintptr_t)l->v[i].addr;
-		tmc_mspace heap = tmc_mspace_access_with_base(at);
+		tmc_mspace heap;
 
+		/* At rest it is damaged, whatever is found here; and there may
+		 * be many of those. */
+		if (l->v[i].wrong[0] && !l->v[i].in_use) {
+			put(fd, (uint32_t)i, EUCLEAN);
+			continue;
+		}
+		heap = tmc_mspace_access_with_base(at);
 		put(fd, (uint32_t)i,
 		    heap && !tmc_mspace_check(heap) ? 0 : errno);
 	}
@@ -190,7 +197,9 @@ static void check_heaps(struct report *r, const struct ctl_arena *a,
 		char *name = ctl_format("heap %#" PRIx64, l.v[i].addr);
 
 		/* In use it may just be changing, for who has no lock. */
-		if (l.v[i].wrong[0] && !(in_use && inside && !errs[i]))
+		if (l.v[i].gone)
+			line(name, "destroyed meanwhile", NULL);
+		else if (l.v[i].wrong[0] && !(in_use && inside && !errs[i]))
 			damage(r, name, l.v[i].wrong);
 		else if (inside && errs[i])
 			damage(r, name, strerror(errs[i]));

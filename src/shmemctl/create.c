@@ -120,8 +120,6 @@ static const char *take(struct wish *w, int c, const char *value)
 
 static int error(const char *path, const struct wish *w)
 {
-	char max[CTL_HUMAN];
-
 	switch (errno) {
 	case EINVAL:
 		if (w->temp && (strlen(path) < 6 ||
@@ -133,9 +131,9 @@ static int error(const char *path, const struct wish *w)
 					       "size or node does not exist");
 		return ctl_error(path, "no such page size, or NUMA node");
 	case ENOMEM:
-		return ctl_error(
-			path, "no room for a maximum of %s",
-			ctl_human(w->maximum ? w->maximum : 1 << 30, max));
+	case ENOSPC:
+		return ctl_create_error(path,
+					w->maximum ? w->maximum : 1 << 30);
 	case EADDRINUSE:
 		return ctl_error(path, "that address range is taken here");
 	case ENOENT:
@@ -151,18 +149,20 @@ static int create(char *path, const struct wish *w)
 		w->temp ? tmc_shmem_create_temp(path, &w->alloc, addr,
 						w->maximum)
 			: tmc_shmem_create(path, &w->alloc, addr, w->maximum);
-	char max[CTL_HUMAN];
+	char max[CTL_HUMAN], *clean;
 	int code = CTL_OK;
 
 	if (!shm)
 		return error(path, w);
 	if (w->size)
 		code = ctl_grow_by(path, shm, w->size, -1);
+	clean = ctl_clean(path);
 	if (code)
 		tmc_shmem_unlink(path);
 	else
-		printf("%s: at %p, maximum %s\n", path, tmc_shmem_address(shm),
+		printf("%s: at %p, maximum %s\n", clean, tmc_shmem_address(shm),
 		       ctl_human(tmc_shmem_maximum_size(shm), max));
+	free(clean);
 	tmc_shmem_close(shm);
 	return code;
 }

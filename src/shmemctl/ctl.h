@@ -153,6 +153,8 @@ struct ctl_arena {
 	char *companion;     /* its path; NULL: none */
 	bool valid;	     /* constants are right: base, maxsize and
 				    * pagesize can be used */
+	bool lost;	     /* its companion is gone, with all that it
+				    * had; nothing else is wrong */
 	uint64_t size;	     /* bytes in use: h.size, but not more than
 				    * the maximum and the files have */
 	uint64_t data_off;   /* of the bytes in the file that has them */
@@ -199,7 +201,7 @@ struct ctl_field {
 	const char *meaning;
 	char value[48];
 	char wrong[112]; /* ""; or what is */
-	bool note;	 /* which is no damage: the next open puts it right */
+	bool note;	 /* which is no damage */
 };
 #define CTL_FIELDS 18
 size_t ctl_fields(const struct ctl_arena *a, struct ctl_field f[CTL_FIELDS]);
@@ -215,10 +217,11 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 /* ----- error.c, grow.c: what the library does and says ----- */
 
 /*
- * What errno means after a call with @path failed; for a grow by @bytes. Both
- * return CTL_FAILED.
+ * What errno means after a call with @path failed; for a grow by @bytes; and
+ * what ENOMEM or ENOSPC of a create does. All return CTL_FAILED.
  */
 int ctl_arena_error(const char *path);
+int ctl_create_error(const char *path, uint64_t maximum);
 int ctl_room_error(const char *path, const tmc_shmem_t *shm, uint64_t bytes);
 
 /* With a bar on a terminal. @populate -1: as the arena has it. An exit code. */

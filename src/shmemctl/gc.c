@@ -71,7 +71,7 @@ static void add_arena(struct gc_list *l, const struct ctl_procs *p,
 	if (ctl_locked(&locks) || ctl_procs_find(p, 0, &a->st)) {
 		l->in_use++;
 		free(path);
-	} else if (!a->valid) {
+	} else if (a->wrong[0] && !a->lost) {
 		ctl_error(path, "%s; left alone", a->wrong);
 		free(path);
 	} else {
@@ -79,11 +79,15 @@ static void add_arena(struct gc_list *l, const struct ctl_procs *p,
 	}
 }
 
-static void find_arenas(struct gc_list *l, const struct ctl_procs *p, int fd)
+/* An exit code. Who has not seen all arenas must not take a companion for one
+ * without. */
+static int find_arenas(struct gc_list *l, const struct ctl_procs *p, int fd)
 {
 	struct dirent **names;
 	int n = scandirat(fd, ".", &names, NULL, alphasort), i;
 
+	if (n < 0)
+		return ctl_errno(l->dir);
 	for (i = 0; i < n; i++) {
 		const char *name = names[i]->d_name;
 		bool slash = l->dir[strlen(l->dir) - 1] == '/';
@@ -105,13 +109,14 @@ static void find_arenas(struct gc_list *l, const struct ctl_procs *p, int fd)
 		}
 		free(names[i]);
 	}
-	if (n >= 0)
-		free(names);
+	free(names);
+	return CTL_OK;
 }
 
 struct search {
 	struct gc_list *l; /* of companions only */
 	const struct ctl_procs *p;
+	int code; /* an exit code */
 };
 
 static int find_companions(int dirfd, const char *dir, uint64_t pagesize,
@@ -122,6 +127,8 @@ static int find_companions(int dirfd, const char *dir, uint64_t pagesize,
 	int n = scandirat(dirfd, ".", &names, NULL, alphasort), i;
 
 	(void)pagesize;
+	if (n < 0)
+		s->code = ctl_errno(dir);
 	for (i = 0; i < n; i++) {
 		const char *name = names[i]->d_name;
 		struct stat st;
@@ -236,19 +243,23 @@ static int collect(struct gc_list *l, bool companions)
 	int fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct gc_list found = { 0 };
 	struct ctl_procs p;
-	struct search s = { &found, &p };
+	struct search s = { &found, &p, CTL_OK };
+	int code;
 
 	if (fd < 0)
 		return ctl_errno(l->dir);
 	ctl_procs_scan(&p);
 	if (companions)
 		ctl_each_hugetlbfs(find_companions, &s);
-	find_arenas(l, &p, fd);
-	add_orphans(l, &found);
+	code = find_arenas(l, &p, fd);
+	if (!code)
+		code = s.code;
+	if (!code)
+		add_orphans(l, &found);
 	end(&found);
 	ctl_procs_end(&p);
 	close(fd);
-	return CTL_OK;
+	return code;
 }
 
 int ctl_gc(int argc, char **argv)
@@ -269,8 +280,9 @@ int ctl_gc(int argc, char **argv)
 		dry = dry || c == 'n';
 		companions = companions || c == 'c';
 	}
+	/* An empty word is no folder: somebody's variable was not set. */
 	if (optind < argc)
-		l.dir = *ctl_words(argc, argv, 1) ? argv[optind] : ".";
+		l.dir = ctl_words(argc, argv, 1);
 	c = collect(&l, companions);
 	if (!c) {
 		print_list(&l);

@@ -154,7 +154,7 @@ int ctl_grow(int argc, char **argv)
 		{ "help", 0, NULL, 'h' },
 		{ 0 },
 	};
-	char by[CTL_HUMAN], to[CTL_HUMAN];
+	char by[CTL_HUMAN], to[CTL_HUMAN], *clean;
 	int c, populate = -1;
 	const char *path, *wrong;
 	tmc_shmem_t *shm;
@@ -172,11 +172,13 @@ int ctl_grow(int argc, char **argv)
 	if (!shm)
 		return ctl_arena_error(path);
 	c = ctl_grow_by(path, shm, bytes, populate);
+	clean = ctl_clean(path);
 	if (!c)
-		printf("%s: grown by %s to %s\n", path,
+		printf("%s: grown by %s to %s\n", clean,
 		       ctl_human(tmc_alloc_size(tmc_shmem_alloc(shm), bytes),
 				 by),
 		       ctl_human(tmc_shmem_current_size(shm), to));
+	free(clean);
 	tmc_shmem_close(shm);
 	return c;
 }

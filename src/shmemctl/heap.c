@@ -150,9 +150,9 @@ static void print_heap(const struct ctl_heap *h, const struct tally *t)
 	       ctl_colour(CTL_BOLD), h->addr, ctl_colour(CTL_PLAIN),
 	       ctl_human(h->off, text),
 	       h->root ? "; the root pointer leads to it" : "");
-	print_flags(h->h->flags);
+	print_flags(h->flags);
 	counted("footprint", h->nchunks, h->nslices * HEAP_SLICE, "chunks");
-	row("most", h->h->peak, "footprint so far");
+	row("most", h->peak, "footprint so far");
 	row("used", t->all.bytes + t->large.bytes, "in blocks of all sizes");
 	counted("small", t->all.spans, t->all.spans * HEAP_SLICE,
 		"spans of small blocks");
@@ -201,6 +201,8 @@ static int look_at(const char *path, const struct ctl_arena *a, bool in_use)
 	for (i = 0; i < l.n; i++) {
 		memset(&t, 0, sizeof(t));
 		ctl_heap_walk(&l.v[i], add, &t);
+		if (l.v[i].gone)
+			continue;
 		printf("\n");
 		print_heap(&l.v[i], &t);
 		if (!print_check(&l.v[i], in_use) && code == CTL_OK)

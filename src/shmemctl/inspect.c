@@ -241,12 +241,61 @@ static void add_geometry(struct table *t)
 		WRONG(f, "the companion is not there");
 }
 
+static uint64_t data_len(const struct ctl_arena *a)
+{
+	return (uint64_t)(a->huge ? a->huge_st.st_size : a->st.st_size);
+}
+
 /* Bytes that the files have room for. */
 static uint64_t room(const struct ctl_arena *a)
 {
-	uint64_t len = (uint64_t)(a->huge ? a->huge_st.st_size : a->st.st_size);
+	uint64_t len = data_len(a);
 
 	return len > a->data_off ? len - a->data_off : 0;
+}
+
+/*
+ * Whether somebody has cut the file that has the bytes. No death does: size is
+ * stored last by a grow and first by a shrink.
+ */
+static bool is_cut(const struct ctl_arena *a)
+{
+	return (!a->huge || a->hugefd >= 0) &&
+	       (room(a) < a->h.size || data_len(a) < a->data_off);
+}
+
+static void add_room(struct table *t)
+{
+	static const char meaning[] = "bytes that the file has for them";
+	const struct ctl_arena *a = t->a;
+	struct ctl_field *f;
+
+	if (a->huge && a->hugefd < 0) {
+		f = add(t, "room", meaning);
+		snprintf(f->value, sizeof(f->value), "not known");
+		return;
+	}
+	f = add_bytes(t, "room", meaning, room(a));
+	if (is_cut(a)) {
+		WRONG(f, "is less than the size: the file was cut");
+	} else if (room(a) != a->h.size) {
+		WRONG(f, "is more than the size; the next open puts it right");
+		f->note = true;
+	}
+}
+
+/* Others may be elsewhere, as the application likes; or be none. */
+static void add_root(struct table *t)
+{
+	const struct layout_hdr_words *h = &t->a->h;
+	struct ctl_field *f =
+		add_word(t, "root", "the application's pointer", h->root);
+	uint64_t off = h->root - h->c.base;
+
+	if (h->root >= h->c.base && off < h->c.maxsize && off >= h->size) {
+		WRONG(f, "points beyond the bytes in use");
+		f->note = true;
+	}
 }
 
 static void add_changing(struct table *t)
@@ -261,17 +310,12 @@ static void add_changing(struct table *t)
 		WRONG(f, "is above the maximum");
 	else if (h->size % page)
 		WRONG(f, "is no multiple of the page size");
-	f = add_bytes(t, "room", "bytes that the file has for them", room(a));
-	if (room(a) != h->size) {
-		WRONG(f, "is %s than the size; the next open puts it right",
-		      room(a) < h->size ? "less" : "more");
-		f->note = true;
-	}
+	add_room(t);
 	add_bytes(t, "ahead", "length on the way to it, by grows; 0: none",
 		  h->ahead);
 	add_number(t, "epoch", "times that pages beyond size were dropped",
 		   h->epoch);
-	add_word(t, "root", "the application's pointer", h->root);
+	add_root(t);
 	add_number(t, "deaths", "owners of the lock that died in it",
 		   h->deaths);
 	f = add(t, "lock", "slot of its owner, count of changes");
@@ -297,16 +341,67 @@ size_t ctl_fields(const struct ctl_arena *a, struct ctl_field f[CTL_FIELDS])
 
 /* ----- opening ----- */
 
+/* As much as there is. */
+static ssize_t read_start(int fd, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n =
+			pread(fd, (char *)buf + done, len - done, (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+#define LOOKS 1000 /* at one that somebody changes all the time */
+
+/*
+ * Header and length are of different moments, and in between a shrink can have
+ * cut the file, or a grow have stored a larger size. So a length that is too
+ * small is looked at again until the header is the same before and after.
+ * Whoever changes the size has the lock for it, which counts.
+ */
+static void look_again(struct ctl_arena *a)
+{
+	struct layout_hdr_words before;
+	unsigned int i;
+
+	for (i = 0; i < LOOKS && is_cut(a); i++) {
+		before = a->h;
+		if (fstat(a->fd, &a->st) ||
+		    (a->hugefd >= 0 && fstat(a->hugefd, &a->huge_st)) ||
+		    read_start(a->fd, &a->h, sizeof(a->h)) !=
+			    (ssize_t)sizeof(a->h)) {
+			a->h = before;
+			return;
+		}
+		if (a->h.lock == before.lock && a->h.size == before.size)
+			return;
+	}
+}
+
 /* What is right is what the library would open, its companion apart. */
 static void judge(struct ctl_arena *a)
 {
 	struct ctl_field f[CTL_FIELDS];
-	size_t n = ctl_fields(a, f), i;
+	size_t n, i;
 
+	look_again(a);
+	n = ctl_fields(a, f);
 	a->wrong[0] = '\0';
 	a->valid = true;
+	a->lost = false;
 	for (i = 0; i < n; i++) {
 		bool fixed = strcmp(f[i].name, "size") &&
+			     strcmp(f[i].name, "room") &&
 			     strcmp(f[i].name, "lock") &&
 			     strcmp(f[i].name, "huge");
 
@@ -314,6 +409,8 @@ static void judge(struct ctl_arena *a)
 			continue;
 		if (fixed)
 			a->valid = false;
+		/* Nothing else is, so far. */
+		a->lost = !a->wrong[0] && !strcmp(f[i].name, "huge");
 		if (!a->wrong[0])
 			snprintf(a->wrong, sizeof(a->wrong), "%s: %s",
 				 f[i].name, f[i].wrong);
@@ -342,26 +439,6 @@ static const char *what_it_is(mode_t mode)
 		return "is a link, not an arena";
 	}
 	return NULL;
-}
-
-/* As much as there is. */
-static ssize_t read_start(int fd, void *buf, size_t len)
-{
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t n =
-			pread(fd, (char *)buf + done, len - done, (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		if (!n)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
 }
 
 const char *ctl_inspect_at(int dirfd, const char *name, const char *path,

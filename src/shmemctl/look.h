@@ -52,16 +52,23 @@ bool ctl_data_next(const struct ctl_arena *a, uint64_t off, uint64_t *from,
 
 /* ----- spans.c: heaps, as anybody may have written them ----- */
 
+struct ctl_heaps;
+
 struct ctl_heap {
 	const struct ctl_arena *a;
-	uint64_t off;	 /* of its header, in the arena */
-	uint64_t addr;	 /* the same as an address */
-	bool root;	 /* the root pointer leads to it */
-	bool in_use;	 /* by others; what is wrong is looked at again */
+	struct ctl_heaps *all; /* that it was found with */
+	uint64_t off;	       /* of its header, in the arena */
+	uint64_t addr;	       /* the same as an address */
+	bool root;	       /* the root pointer leads to it */
+	bool in_use;	       /* by others; what is wrong is looked at again */
+	/* Known from its walk on. */
 	uint64_t secret; /* in marks and lists; without the bits of a slice */
-	struct heap_hdr *h;
+	struct heap_hdr *h; /* during the walk */
+	uint32_t flags;
+	uint64_t peak;
 	uint32_t nchunks; /* that make sense, and lie in the arena */
 	uint64_t nslices; /* of these */
+	bool gone;	  /* it has been destroyed meanwhile */
 	char wrong[160];  /* the first thing that is; "": nothing */
 };
 
@@ -69,6 +76,10 @@ struct ctl_heap {
 struct ctl_heaps {
 	struct ctl_heap *v;
 	size_t n;
+	uint8_t *
+		claimed; /* by slice of the arena: what begins there was seen */
+	uint64_t spare;	 /* slices that may be claimed again, and looks that */
+	uint64_t looks;	 /* may be taken again, at what is in use */
 };
 void ctl_heaps_find(const struct ctl_arena *a, bool in_use,
 		    struct ctl_heaps *l);
@@ -99,8 +110,8 @@ uint32_t ctl_span_used(const struct ctl_run *r);
 uint32_t ctl_span_room(const struct ctl_heap *h, const struct ctl_run *r);
 
 /*
- * Calls @each for the tables and runs of the heap's chunks, as far as they make
- * sense; checks what tmc_mspace_check() does, and says in h->wrong what is
+ * Once for a heap. Calls @each for the tables and runs of its chunks, as far as
+ * they make sense; checks what tmc_mspace_check() does, and says in h->wrong what is
  * not right. What others change meanwhile is seen before or after that.
  */
 typedef void ctl_run_fn(const struct ctl_heap *h, const struct ctl_run *r,

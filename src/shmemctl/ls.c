@@ -40,6 +40,7 @@ struct list {
 	size_t n;
 	struct ctl_procs procs;
 	unsigned int closed; /* files that may not be read */
+	unsigned int damaged;
 	int code;
 };
 
@@ -62,8 +63,7 @@ static void add(struct list *l, struct ctl_arena *a, const char *name,
 	if (gone)
 		it->where = ctl_format("%s", a->path);
 	it->users = ctl_procs_text(&l->procs, a, &it->l);
-	if (a->wrong[0])
-		l->code = CTL_FAILED;
+	l->damaged += a->wrong[0] != '\0';
 	ctl_inspect_close(a);
 	it->a = *a;
 }
@@ -111,7 +111,7 @@ static void add_names(struct list *l, const char *dir, int fd)
 
 static void add_place(struct list *l, const char *path, bool must)
 {
-	int fd = *path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct ctl_arena a = { .fd = -1 };
 	const char *wrong;
 
@@ -419,6 +419,9 @@ int ctl_ls(int argc, char **argv)
 		print_json(&l);
 	else
 		print_table(&l);
+	if (l.damaged)
+		l.code = ctl_error(NULL, "%u arena%s damaged", l.damaged,
+				   l.damaged == 1 ? " is" : "s are");
 	c = l.code;
 	end(&l);
 	return c;

@@ -2,10 +2,13 @@
 /* main.c - shmemctl: a command to look inside arenas. Manual: shmemctl(1). */
 #include "ctl.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <tmc/shmem.h>
+#include <unistd.h>
 
 static const struct {
 	const char *name, *args, *summary;
@@ -44,10 +47,28 @@ static void help(void)
 	       "Manual: shmemctl(1)\n");
 }
 
+/*
+ * A descriptor that was closed would be given to the next file, which can be
+ * an arena, and what is printed would be written into that. What takes its
+ * place cannot be used either, so that lost output is told as it would be.
+ */
+static int take_standard_files(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			return -1;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	size_t i;
 
+	if (take_standard_files())
+		return CTL_FAILED; /* and nowhere to say why */
 	setlocale(LC_CTYPE, "");
 	if (argc < 2)
 		return ctl_finish(ctl_usage(NULL, "a command is missing"));

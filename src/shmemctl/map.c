@@ -465,7 +465,7 @@ static const char *first_wrong(const struct map *m)
 	size_t i;
 
 	for (i = 0; i < m->heaps.n; i++)
-		if (m->heaps.v[i].wrong[0])
+		if (m->heaps.v[i].wrong[0] && !m->heaps.v[i].gone)
 			return m->heaps.v[i].wrong;
 	return NULL;
 }

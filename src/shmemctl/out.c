@@ -48,6 +48,32 @@ char *ctl_format(const char *format, ...)
 	return text;
 }
 
+/*
+ * What shows as nothing, or as another order than it is in, though it counts
+ * as printable: a name could look like another one.
+ */
+static bool is_invisible(wchar_t wc)
+{
+	static const uint32_t ranges[][2] = {
+		{ 0xad, 0xad },	      { 0x34f, 0x34f },
+		{ 0x61c, 0x61c },     { 0x115f, 0x1160 },
+		{ 0x17b4, 0x17b5 },   { 0x180b, 0x180f },
+		{ 0x200b, 0x200f },   { 0x2028, 0x202e },
+		{ 0x2060, 0x206f },   { 0x3164, 0x3164 },
+		{ 0xfe00, 0xfe0f },   { 0xfeff, 0xfeff },
+		{ 0xffa0, 0xffa0 },   { 0xfff0, 0xfffb },
+		{ 0x1bca0, 0x1bca3 }, { 0x1d173, 0x1d17a },
+		{ 0xe0000, 0xe0fff },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
+		if ((uint32_t)wc >= ranges[i][0] &&
+		    (uint32_t)wc <= ranges[i][1])
+			return true;
+	return false;
+}
+
 char *ctl_clean(const char *name)
 {
 	size_t left = strlen(name);
@@ -62,7 +88,7 @@ char *ctl_clean(const char *name)
 			memset(&state, 0, sizeof(state));
 			n = 1;
 			*to++ = '?';
-		} else if (!iswprint((wint_t)wc)) {
+		} else if (!iswprint((wint_t)wc) || is_invisible(wc)) {
 			*to++ = '?';
 		} else {
 			memcpy(to, name, n);
@@ -102,7 +128,7 @@ static void say(const char *subject, const char *hint, const char *format,
 		va_list list)
 {
 	char *what = format_list(format, list), *clean = ctl_clean(what);
-	char *of = subject ? ctl_clean(subject) : NULL;
+	char *of = subject ? ctl_clean(*subject ? subject : "''") : NULL;
 
 	fflush(stdout);
 	fprintf(stderr, "shmemctl: %s%s%s%s\n", of ? of : "", of ? ": " : "",

@@ -14,6 +14,18 @@ static const char help[] =
 	"  -i, --idle  only those that nobody has open\n"
 	"Exit code: 0; 1 one of them was not removed.\n";
 
+static int error(const char *path)
+{
+	struct stat st;
+	int err = errno;
+
+	if (err == EINVAL && !lstat(path, &st) && S_ISLNK(st.st_mode))
+		return ctl_error(path, "is a link, and rm does not follow "
+				       "symbolic links");
+	errno = err;
+	return ctl_arena_error(path);
+}
+
 int ctl_rm(int argc, char **argv)
 {
 	static const struct option longs[] = { { "idle", 0, NULL, 'i' },
@@ -28,6 +40,6 @@ int ctl_rm(int argc, char **argv)
 		ctl_words(argc, argv, 1);
 	for (; optind < argc; optind++)
 		if (remove_it(argv[optind]))
-			code = ctl_arena_error(argv[optind]);
+			code = error(argv[optind]);
 	return code;
 }

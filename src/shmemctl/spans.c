@@ -4,8 +4,13 @@
  * Everything comes from pread(2), one piece at a time, and is compared with the
  * arena's bounds before it leads anywhere. A table is walked where it lies, so
  * that a forged length costs no memory, and ends at its first word that makes no
- * sense; since a hole reads as such a word, time is bounded by what the file
- * really has.
+ * sense; a hole reads as such a word. Many forged heaps may name the same table,
+ * so each slice is claimed by what begins there, once for all heaps: a run or
+ * a table. (Only that slice of a run, since a large block may have a heap in
+ * it.) So there are no more steps than the arena has slices, and headers, which
+ * are large, are in memory one at a time. In an arena in use a slice may
+ * change hands between two looks, so as many may be claimed again, and looks
+ * are counted.
  *
  * A heap is at a slice's start and has its own address in it, so that a copy
  * of one, or of its arena, is not taken for one. It is looked for in all that
@@ -86,7 +91,31 @@ static bool overlap(const struct ctl_heap *h, uint32_t i)
 	return false;
 }
 
-static void read_header(struct ctl_heap *h)
+/* Whether what is in use is to be looked at once more. */
+static bool look_again(struct ctl_heap *h, uint32_t looks)
+{
+	if (!h->in_use || looks >= PATIENCE || !h->all->looks)
+		return false;
+	h->all->looks--;
+	return true;
+}
+
+/* A chunk that has been made, or made again, after we looked at the size. */
+static bool is_new(const struct ctl_heap *h, uint32_t i)
+{
+	const struct heap_chunk *c = &h->h->chunk[i];
+	uint64_t off = c->start - h->a->h.c.base, size;
+	uint64_t len = (uint64_t)c->nslices * HEAP_SLICE;
+
+	/* Most are not. The size is less again where it has been cut. */
+	if (!h->in_use || (off < h->a->size && len <= h->a->size - off) ||
+	    pread(h->a->fd, &size, sizeof(size),
+		  offsetof(struct layout_hdr_words, size)) != sizeof(size))
+		return false;
+	return off < size && len <= size - off;
+}
+
+static void read_once(struct ctl_heap *h)
 {
 	struct heap_hdr *p = h->h;
 	uint32_t i;
@@ -109,10 +138,10 @@ static void read_header(struct ctl_heap *h)
 	if (h->wrong[0])
 		return;
 	h->secret = p->secret & ~(HEAP_SLICE - 1);
+	h->flags = p->flags;
+	h->peak = p->peak;
 	for (i = 0; i < p->nchunks; i++) {
-		/* One of after we have looked at the size. */
-		if (h->in_use &&
-		    p->chunk[i].start - h->a->h.c.base >= h->a->size)
+		if (is_new(h, i))
 			return;
 		if (!good_chunk(h, i))
 			WRONG(h, "chunk %u makes no sense", i);
@@ -123,6 +152,37 @@ static void read_header(struct ctl_heap *h)
 		h->nchunks = i + 1;
 		h->nslices += p->chunk[i].nslices;
 	}
+}
+
+/* One in use may be seen in the middle of a change. */
+static void read_header(struct ctl_heap *h)
+{
+	uint32_t looks = 0;
+
+	do
+		read_once(h);
+	while (h->wrong[0] && look_again(h, ++looks));
+}
+
+/* Whether others have taken the chunk away since the header was read, or put
+ * another one there; a trim does so before the pages are gone. */
+static bool moved(const struct ctl_heap *h, uint32_t chunk)
+{
+	const struct heap_chunk *c = &h->h->chunk[chunk];
+	uint64_t at =
+		h->off + offsetof(struct heap_hdr, chunk) + chunk * sizeof(*c);
+	uint32_t n;
+	struct {
+		uint64_t start;
+		uint32_t nslices;
+	} now;
+
+	static_assert(offsetof(struct heap_chunk, nslices) == 8, "as now");
+	return h->in_use && get(h->a, at, &now, sizeof(now)) &&
+	       get(h->a, h->off + offsetof(struct heap_hdr, nchunks), &n,
+		   sizeof(n)) &&
+	       (n <= chunk || now.start != c->start ||
+		now.nslices != c->nslices);
 }
 
 /* ----- finding ----- */
@@ -136,12 +196,11 @@ static void add(struct ctl_heaps *l, const struct ctl_arena *a, uint64_t off,
 	h = &l->v[l->n++];
 	memset(h, 0, sizeof(*h));
 	h->a = a;
+	h->all = l;
 	h->in_use = in_use;
 	h->off = off;
 	h->addr = a->h.c.base + off;
 	h->root = a->h.root == h->addr;
-	h->h = ctl_alloc(NULL, 1, sizeof(*h->h));
-	read_header(h);
 }
 
 /* One that the root pointer leads to is one without its magic, too. */
@@ -173,14 +232,17 @@ void ctl_heaps_find(const struct ctl_arena *a, bool in_use, struct ctl_heaps *l)
 				add(l, a, off, in_use);
 		off = to;
 	}
+	l->spare = a->size / HEAP_SLICE;
+	l->looks = l->spare + 20 * PATIENCE;
+	/* Zero pages until they are written to, however large it is. */
+	l->claimed = l->n ? calloc(a->size / HEAP_SLICE / 8 + 2, 1) : NULL;
+	if (l->n && !l->claimed)
+		exit(ctl_error(a->path, "%s", strerror(errno)));
 }
 
 void ctl_heaps_end(struct ctl_heaps *l)
 {
-	size_t i;
-
-	for (i = 0; i < l->n; i++)
-		free(l->v[i].h);
+	free(l->claimed);
 	free(l->v);
 	memset(l, 0, sizeof(*l));
 }
@@ -291,7 +353,7 @@ static const char *check_run(const struct ctl_heap *h, const struct ctl_run *r)
 
 struct table {
 	uint64_t off; /* of its first word in the arena */
-	uint32_t nslices;
+	uint32_t chunk, nslices;
 	uint32_t first, n; /* which words are here */
 	uint32_t word[WORDS];
 };
@@ -318,6 +380,7 @@ static struct table table_of(const struct ctl_heap *h, uint32_t chunk)
 {
 	const struct heap_chunk *c = &h->h->chunk[chunk];
 	struct table t = { .off = c->start - h->a->h.c.base,
+			   .chunk = chunk,
 			   .nslices = c->nslices };
 
 	if (!chunk)
@@ -330,29 +393,66 @@ static bool is_run(const struct table *t, uint32_t slice, uint32_t word)
 	return (word & HEAP_COUNT) && (word & HEAP_COUNT) <= t->nslices - slice;
 }
 
-/* Whether runs cover the chunk. Where not, the slice that begins none. */
-static bool covered(const struct ctl_heap *h, uint32_t chunk, uint32_t *slice)
+/* Whether what begins at the slice of that offset is the first thing to be
+ * there, of any heap; or one of those that may have changed hands. */
+static bool is_free(const struct ctl_heap *h, uint64_t off)
 {
-	struct table t = table_of(h, chunk);
-	uint32_t word;
+	uint64_t i = off / HEAP_SLICE;
 
-	*slice = h->h->chunk[chunk].nhead;
-	while (*slice < t.nslices) {
-		if (!word_at(h, &t, *slice, &word) || !is_run(&t, *slice, word))
-			return false;
-		*slice += word & HEAP_COUNT;
-	}
+	return !(h->all->claimed[i / 8] >> i % 8 & 1) ||
+	       (h->in_use && h->all->spare);
+}
+
+static bool claim(struct ctl_heap *h, uint64_t off)
+{
+	uint64_t i = off / HEAP_SLICE;
+
+	if (!is_free(h, off))
+		return false;
+	if (h->all->claimed[i / 8] >> i % 8 & 1)
+		h->all->spare--;
+	h->all->claimed[i / 8] |= (uint8_t)(1u << i % 8);
 	return true;
 }
 
-static void check_table(struct ctl_heap *h, uint32_t chunk)
+/* NULL: runs cover the chunk. Or what is wrong with *@slice. */
+static const char *uncovered(const struct ctl_heap *h, uint32_t chunk,
+			     uint32_t *slice)
 {
-	uint32_t slice, i;
+	uint64_t start = h->h->chunk[chunk].start - h->a->h.c.base;
+	uint32_t nhead = h->h->chunk[chunk].nhead, word = 1;
+	struct table t = table_of(h, chunk);
 
-	for (i = 0; i < (h->in_use ? PATIENCE : 1); i++)
-		if (covered(h, chunk, &slice))
-			return;
-	WRONG(h, "slice %u of chunk %u begins no run", slice, chunk);
+	for (*slice = 0; *slice < t.nslices; *slice += word & HEAP_COUNT) {
+		if (!is_free(h, start + *slice * HEAP_SLICE))
+			return "belongs to something else, too";
+		if (*slice >= nhead && (!word_at(h, &t, *slice, &word) ||
+					!is_run(&t, *slice, word)))
+			return "begins no run";
+	}
+	return NULL;
+}
+
+/*
+ * Whether the chunk is still there. Only the first thing that is wrong counts,
+ * so behind it nothing is looked at again. Of a chunk that has moved the header
+ * is read again: there may be another one now, and more behind it.
+ */
+static bool check_table(struct ctl_heap *h, uint32_t chunk)
+{
+	uint32_t slice, looks = 0;
+	const char *bad = uncovered(h, chunk, &slice);
+
+	while (bad && !h->wrong[0] && look_again(h, ++looks)) {
+		if (moved(h, chunk))
+			read_header(h);
+		if (chunk >= h->nchunks)
+			return false;
+		bad = uncovered(h, chunk, &slice);
+	}
+	if (bad && !moved(h, chunk))
+		WRONG(h, "slice %u of chunk %u %s", slice, chunk, bad);
+	return true;
 }
 
 /* Reads its head: NULL, or what is wrong with it. */
@@ -379,19 +479,30 @@ static bool meet(struct ctl_heap *h, struct table *t, uint32_t slice,
 		 struct ctl_run *r)
 {
 	const char *bad = read_head(h, r);
-	uint32_t i;
+	uint32_t looks = 0;
 
-	for (i = 1; bad && h->in_use && i < PATIENCE; i++) {
+	while (bad && !h->wrong[0] && look_again(h, ++looks)) {
 		t->n = 0;
-		if (!word_at(h, t, slice, &r->word) ||
+		if (moved(h, t->chunk) || !word_at(h, t, slice, &r->word) ||
 		    !is_run(t, slice, r->word))
 			return false;
 		r->nslices = r->word & HEAP_COUNT;
 		bad = read_head(h, r);
 	}
-	if (bad)
+	if (bad && !moved(h, t->chunk))
 		WRONG(h, "%s at offset %" PRIu64 " is overwritten", bad,
 		      r->off);
+	return true;
+}
+
+/* Those in the table's slices, for which one call is made. */
+static bool claim_table(struct ctl_heap *h, const struct ctl_run *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->nslices; i++)
+		if (!claim(h, r->off + i * HEAP_SLICE))
+			return false;
 	return true;
 }
 
@@ -404,14 +515,17 @@ static void walk_chunk(struct ctl_heap *h, uint32_t chunk, ctl_run_fn *each,
 	struct ctl_run r = { .off = start, .nslices = c->nhead };
 	uint32_t slice = c->nhead;
 
+	if (!claim_table(h, &r))
+		return;
 	each(h, &r, arg);
-	while (slice < t.nslices && word_at(h, &t, slice, &r.word)) {
+	while (slice < t.nslices && claim(h, start + slice * HEAP_SLICE) &&
+	       word_at(h, &t, slice, &r.word)) {
 		r.off = start + slice * HEAP_SLICE;
 		r.nslices = r.word & HEAP_COUNT;
 		if (is_run(&t, slice, r.word) && meet(h, &t, slice, &r)) {
 			each(h, &r, arg);
 			slice += r.nslices;
-		} else if (h->in_use) {
+		} else if (h->in_use && !moved(h, chunk)) {
 			slice++; /* it has been joined with the one before */
 		} else {
 			return;
@@ -423,8 +537,13 @@ void ctl_heap_walk(struct ctl_heap *h, ctl_run_fn *each, void *arg)
 {
 	uint32_t i;
 
-	for (i = 0; i < h->nchunks; i++) {
-		check_table(h, i);
-		walk_chunk(h, i, each, arg);
-	}
+	h->h = ctl_alloc(NULL, 1, sizeof(*h->h));
+	read_header(h);
+	for (i = 0; i < h->nchunks; i++)
+		if (check_table(h, i))
+			walk_chunk(h, i, each, arg);
+	/* Destroyed meanwhile. */
+	h->gone = h->in_use && h->wrong[0] && !is_heap(h->a, h->off);
+	free(h->h);
+	h->h = NULL;
 }

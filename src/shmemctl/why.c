@@ -2,11 +2,12 @@
 /* why.c - could that process open the arena, and if not, what is in the way */
 /*
  * What tmc_shmem_open() would meet in the other process, from /proc: its name
- * for the file, its permission, its mappings, its limit of address space.
+ * for the file, its permission, its mappings, its limits.
  * Access control lists, security modules and seccomp are not asked.
  */
 #include "ctl.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -27,6 +29,9 @@ static const char help[] =
 
 #define CAP_DAC_OVERRIDE 1
 #define GROUPS 256
+/* For one with a companion at a time: itself, the list of mounts, one of
+ * these, and the companion. */
+#define COMPANION_FILES 4
 #define USERS_MOST (LAYOUT_SLOTS - LAYOUT_GUESTS)
 
 /* The process. */
@@ -38,8 +43,11 @@ struct subject {
 	gid_t gid, groups[GROUPS];
 	size_t ngroups;
 	uint64_t caps;	      /* effective */
+	bool apart;	      /* in a user namespace that is not ours */
+	bool ended, kernel;   /* a zombie; a thread of the kernel */
 	uint64_t space;	      /* bytes of address space it has */
 	uint64_t limit;	      /* and may have */
+	uint64_t files;	      /* descriptors it may have */
 	unsigned int against; /* reasons */
 	struct ctl_procs procs;
 };
@@ -92,6 +100,7 @@ static int read_status(struct subject *s)
 
 	if (!f)
 		return -1;
+	s->kernel = true; /* it has no memory */
 	while (getline(&line, &len, f) > 0) {
 		line[strcspn(line, "\n")] = '\0';
 		if (!strncmp(line, "Name:\t", 6)) {
@@ -109,6 +118,9 @@ static int read_status(struct subject *s)
 			s->caps = strtoull(line + 7, NULL, 16);
 		} else if (!strncmp(line, "VmSize:", 7)) {
 			s->space = strtoull(line + 7, NULL, 10) * 1024;
+			s->kernel = false;
+		} else if (!strncmp(line, "State:\t", 7)) {
+			s->ended = line[7] == 'Z' || line[7] == 'X';
 		}
 	}
 	free(line);
@@ -116,28 +128,43 @@ static int read_status(struct subject *s)
 	return 0;
 }
 
-static void read_limit(struct subject *s)
+/* Behind its name in a line of limits; as it is: without one. */
+static void read_limit(const char *line, const char *name, uint64_t *limit)
 {
-	static const char name[] = "Max address space";
+	size_t len = strlen(name);
+	char *end;
+	uint64_t n;
+
+	if (strncmp(line, name, len))
+		return;
+	n = strtoull(line + len, &end, 10);
+	if (end != line + len)
+		*limit = n;
+}
+
+static void read_limits(struct subject *s)
+{
 	FILE *f = open_text(s, "limits");
 	char *line = NULL;
 	size_t len = 0;
 
-	s->limit = UINT64_MAX;
+	s->limit = s->files = UINT64_MAX;
 	while (f && getline(&line, &len, f) > 0) {
-		const char *value = line + sizeof(name) - 1;
-		char *end;
-		uint64_t n;
-
-		if (strncmp(line, name, sizeof(name) - 1))
-			continue;
-		n = strtoull(value, &end, 10);
-		if (end != value)
-			s->limit = n;
+		read_limit(line, "Max address space", &s->limit);
+		read_limit(line, "Max open files", &s->files);
 	}
 	free(line);
 	if (f)
 		fclose(f);
+}
+
+static void read_namespace(struct subject *s)
+{
+	struct stat its, ours;
+
+	s->apart = !fstatat(s->procfd, "ns/user", &its, 0) &&
+		   !stat("/proc/self/ns/user", &ours) &&
+		   (its.st_ino != ours.st_ino || its.st_dev != ours.st_dev);
 }
 
 /* ----- reasons ----- */
@@ -152,13 +179,36 @@ static bool in_group(const struct subject *s, gid_t gid)
 	return s->gid == gid;
 }
 
+/* Whether @id, as we know it, is in @name, uid_map or gid_map. */
+static bool is_mapped(const struct subject *s, const char *name, uint32_t id)
+{
+	FILE *f = open_text(s, name);
+	unsigned int first, n;
+	bool is = false;
+
+	while (f && !is && fscanf(f, "%*u %u %u", &first, &n) == 2)
+		is = id - first < n;
+	if (f)
+		fclose(f);
+	return is;
+}
+
+/* In a namespace of its own root is root only over users and groups that are
+ * there. */
+static bool overrides(const struct subject *s, const struct stat *st)
+{
+	return s->caps >> CAP_DAC_OVERRIDE & 1 &&
+	       (!s->apart || (is_mapped(s, "uid_map", st->st_uid) &&
+			      is_mapped(s, "gid_map", st->st_gid)));
+}
+
 /* Whether it has all bits of @want (rwx) on what @st is of. */
 static bool may(const struct subject *s, const struct stat *st,
 		unsigned int want)
 {
 	unsigned int mode = st->st_mode & 0777;
 
-	if (s->caps >> CAP_DAC_OVERRIDE & 1)
+	if (overrides(s, st))
 		return true;
 	if (s->uid == st->st_uid)
 		mode >>= 6;
@@ -182,6 +232,18 @@ static void judge_folders(struct subject *s, const char *real)
 	free(path);
 }
 
+/* The mount that @path, of its own root, is in. */
+static bool is_readonly(const struct subject *s, const char *path)
+{
+	int fd = openat(s->procfd, path, O_PATH | O_CLOEXEC);
+	struct statvfs v;
+	bool is = fd >= 0 && !fstatvfs(fd, &v) && v.f_flag & ST_RDONLY;
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
 /* By its own root and mounts. */
 static void judge_name(struct subject *s, const char *real,
 		       const struct stat *want)
@@ -192,6 +254,8 @@ static void judge_name(struct subject *s, const char *real,
 	if (!fstatat(s->procfd, path, &st, 0)) {
 		if (st.st_dev != want->st_dev || st.st_ino != want->st_ino)
 			AGAINST(s, "%s", "by that name it sees another file");
+		else if (is_readonly(s, path))
+			AGAINST(s, "%s", "it has that mounted read-only");
 	} else if (errno == ENOENT) {
 		AGAINST(s, "%s", "it sees no file of that name");
 	}
@@ -291,6 +355,32 @@ static int judge_maps(struct subject *s, const struct ctl_arena *a)
 	return 0;
 }
 
+/* Numbers that are not less than its limit count for nothing: a limit that was
+ * lowered closes no descriptor. */
+static void judge_files(struct subject *s, uint64_t need)
+{
+	int fd = openat(s->procfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	uint64_t n = 0, below = 0;
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		n++;
+		below += strtoull(e->d_name, NULL, 10) < s->files;
+	}
+	if (d && need > s->files - below)
+		AGAINST(s,
+			"it has %" PRIu64 " descriptors, may have %" PRIu64
+			", and this needs %" PRIu64 " more",
+			n, s->files, need);
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+}
+
 static void judge_limits(struct subject *s, const struct ctl_arena *a)
 {
 	uint64_t need = a->h.c.maxsize + LAYOUT_HDR_LEN;
@@ -303,6 +393,7 @@ static void judge_limits(struct subject *s, const struct ctl_arena *a)
 			"its address space is limited to %s, and this needs "
 			"%s more",
 			ctl_human(s->limit, have), ctl_human(need, want));
+	judge_files(s, a->companion ? COMPANION_FILES : 1);
 	ctl_locks(a->fd, &l);
 	if (l.writers >= USERS_MOST)
 		AGAINST(s,
@@ -380,8 +471,15 @@ int ctl_why(int argc, char **argv)
 	s.procfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s.procfd < 0 || read_status(&s)) {
 		code = ctl_error(path, "there is no process %d", s.pid);
+	} else if (s.ended) {
+		code = ctl_error(path, "process %d, %s, has ended", s.pid,
+				 s.name);
+	} else if (s.kernel) {
+		code = ctl_error(path, "process %d, %s, is a kernel thread",
+				 s.pid, s.name);
 	} else {
-		read_limit(&s);
+		read_limits(&s);
+		read_namespace(&s);
 		ctl_procs_scan(&s.procs);
 		code = judge(&s, &a, path);
 		ctl_procs_end(&s.procs);

@@ -10,12 +10,15 @@
  */
 #include "test.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <shmem.h>
 
@@ -23,6 +26,7 @@
 #include "peer.h"
 
 #define KILLS 100
+#define RESTARTS 5
 #define PLAYERS 8u
 #define SLOTS 200u
 #define SWAPS 32u
@@ -138,10 +142,27 @@ static void let_play(unsigned int player, uint64_t n)
 		sched_yield();
 }
 
-static void a_heap_goes_on_whoever_dies(void **state)
+/* g is the arena's root. */
+static tmc_shmem_t *make_game(void)
 {
 	tmc_shmem_t *shm =
 		tmc_shmem_create(box_path("kill-heap"), NULL, NULL, 4 * GIB);
+	tmc_mspace heap;
+
+	assert_non_null(shm);
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	g = tmc_mspace_calloc(heap, 1, sizeof(*g));
+	assert_non_null(g);
+	g->heap = heap;
+	assert_int_equal(tmc_shmem_set_data(shm, g), 0);
+	return shm;
+}
+
+static void a_heap_goes_on_whoever_dies(void **state)
+{
+	tmc_shmem_t *shm = make_game();
+	const tmc_mspace heap = g->heap;
 	const char *some = getenv("KILLS");
 	int kills = some ? atoi(some) : getenv("SOAK") ? 100 * KILLS : KILLS;
 	int i;
@@ -150,15 +171,8 @@ static void a_heap_goes_on_whoever_dies(void **state)
 	struct stat st;
 	size_t used;
 	uint64_t turns = 0;
-	tmc_mspace heap;
 
 	(void)state;
-	assert_non_null(shm);
-	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
-					 tmc_shmem_alloc(shm));
-	g = tmc_mspace_calloc(heap, 1, sizeof(*g));
-	assert_non_null(g);
-	g->heap = heap;
 	for (player = 0; player < PLAYERS; player++)
 		start(&p[player], player);
 	for (i = 0; i < kills; i++) {
@@ -194,10 +208,83 @@ static void a_heap_goes_on_whoever_dies(void **state)
 	assert_int_equal(tmc_shmem_unlink(box_path("kill-heap")), 0);
 }
 
+/* ----- all at once ----- */
+
+static void copy(const char *from, const char *to)
+{
+	static char room[1 << 20];
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	while ((n = read(in, room, sizeof(room))) > 0)
+		assert_int_equal(write(out, room, (size_t)n), n);
+	assert_int_equal(n, 0);
+	close(in);
+	close(out);
+}
+
+/* What a program finds that opens it as the first after that. */
+static void assert_as_it_was(const char *path)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(path);
+	unsigned int player, i;
+	size_t used;
+	void *p;
+
+	assert_non_null(shm);
+	g = tmc_shmem_get_data(shm);
+	assert_int_equal(tmc_mspace_check(g->heap), 0);
+	for (i = 0; i < 1000; i++) {
+		p = tmc_mspace_calloc(g->heap, 1, i);
+		assert_non_null(p);
+		memset(p, 0xee, i);
+	}
+	for (player = 0; player < PLAYERS; player++)
+		clear(g->journal[player].slot, SLOTS);
+	clear(g->swap, SWAPS);
+	assert_int_equal(atomic_load(&g->wrong), 0);
+	assert_int_equal(tmc_mspace_check(g->heap), 0);
+	assert_true(tmc_mspace_trim(g->heap, 0) >= 0);
+	tmc_mspace_statistics(g->heap, NULL, NULL, &used);
+	/* And no more than a block, in whole slices, in the hands of each. */
+	assert_in_range(used, sizeof(*g),
+			sizeof(*g) + 1000 * 1100 +
+				PLAYERS * (MOST_BYTES + 64 * KIB));
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink_idle(path), 0);
+}
+
+static void when_all_die_at_once_file_and_copy_are_whole(void **state)
+{
+	tmc_shmem_t *shm;
+	struct peer p[PLAYERS];
+	unsigned int player;
+	int i;
+
+	(void)state;
+	for (i = 0; i < RESTARTS; i++) {
+		shm = make_game();
+		for (player = 0; player < PLAYERS; player++)
+			start(&p[player], player);
+		for (player = 0; player < PLAYERS; player++)
+			let_play(player, 1000);
+		for (player = 0; player < PLAYERS; player++)
+			kill(p[player].pid, SIGKILL);
+		for (player = 0; player < PLAYERS; player++)
+			assert_int_equal(peer_end(&p[player]), 128 + SIGKILL);
+		tmc_shmem_close(shm);
+		copy(box_path("kill-heap"), box_path("copy"));
+		assert_as_it_was(box_path("kill-heap"));
+		assert_as_it_was(box_path("copy"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_heap_goes_on_whoever_dies),
+		cmocka_unit_test(when_all_die_at_once_file_and_copy_are_whole),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -74,7 +74,25 @@ mkdir "$tmp/folder"
 : >"$tmp/file"
 same "$(complete_words stat "$tmp/f")" "$(printf '%s\n' "$tmp/file" \
 	"$tmp/folder")" "stat, a file"
-same "$(complete_words ls "$tmp/f")" "$tmp/folder" "ls, a folder"
+same "$(complete_words gc "$tmp/f")" "$tmp/folder" "gc, a folder"
+same "$(complete_words ls "$tmp/f")" "$(printf '%s\n' "$tmp/file" \
+	"$tmp/folder")" "ls, both"
+same "$(complete_words gc "$tmp/folder" "$tmp/f")" "" "gc, one only"
+# One word each, whatever is in it; a star stays one.
+mkdir "$tmp/odd"
+: >"$tmp/odd/with space"
+: >"$tmp/odd/with *"
+same "$(complete_words rm "$tmp/odd/w")" "$(printf '%s\n' \
+	"$tmp/odd/with *" "$tmp/odd/with space")" "rm, odd names"
+# What an option takes is no path, and the path comes behind it.
+for before in '-s 8M' '--size 8M' '--size = 8M' '--thp' '-s 8M -m 640'; do
+	# shellcheck disable=SC2086
+	same "$(complete_words create $before "$tmp/fi")" "$tmp/file" \
+		"create $before, a file"
+done
+same "$(complete_words create -s '')$(complete_words create --size = '')" "" \
+	"create -s, a size"
+same "$(complete_words map -n 5 "$tmp/fi")" "$tmp/file" "map -n 5, a file"
 complete_words why "$tmp/file" '' | grep -qx $$ || fail "why, a process"
 same "$(complete_words grow "$tmp/file" '')" "" "grow, a number"
 exit $bad

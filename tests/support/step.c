@@ -28,6 +28,17 @@
 #define AROUND 4      /* instructions on each side of a mark */
 #define BREAK_PRICE 6 /* of one passage of a breakpoint, in steps */
 
+static struct {
+	const void *at;
+	size_t len;
+} watched;
+
+void step_watch(const void *at, size_t len)
+{
+	watched.at = at;
+	watched.len = len < STEP_WATCH_MOST ? len : STEP_WATCH_MOST;
+}
+
 void step_me(void)
 {
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
@@ -319,6 +330,7 @@ struct shared {
 	int mem;
 	uint64_t at; /* 0: not mapped */
 	char now[LAYOUT_HDR_LEN], then[LAYOUT_HDR_LEN];
+	char watched[STEP_WATCH_MOST];
 };
 
 /* "7f00...-7f00... rw-s 00000000 ..." of just the header's length */
@@ -363,6 +375,18 @@ static int header_changed(struct shared *s)
 	return changed;
 }
 
+static int watched_changed(struct shared *s)
+{
+	char now[STEP_WATCH_MOST];
+
+	if (pread(s->mem, now, watched.len, (off_t)(uintptr_t)watched.at) !=
+		    (ssize_t)watched.len ||
+	    !memcmp(now, s->watched, watched.len))
+		return 0;
+	memcpy(s->watched, now, watched.len);
+	return 1;
+}
+
 static struct shared *watch(pid_t pid)
 {
 	struct shared *s = calloc(1, sizeof(*s));
@@ -374,6 +398,7 @@ static struct shared *watch(pid_t pid)
 	s->pid = pid;
 	s->mem = open(path, O_RDONLY | O_CLOEXEC);
 	find_header(s);
+	watched_changed(s);
 	return s;
 }
 
@@ -425,6 +450,8 @@ int step_record(pid_t pid, struct step_trace *t)
 			t->mark[t->n] |= STEP_STORE;
 			t->nstores++;
 		}
+		if (watched.len && watched_changed(s))
+			t->mark[t->n] |= STEP_WATCHED;
 	}
 	if (!err) {
 		t->rip[t->n] = rip;

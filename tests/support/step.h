@@ -27,10 +27,15 @@ struct step_trace {
 	size_t room;
 	uint64_t *rip; /* [n + 1]; of what comes next after i instructions */
 	uint32_t *nth; /* [n + 1]; how often we have been at rip[i] before */
-	uint8_t *mark; /* [n + 1]; STEP_SYSCALL | STEP_STORE by the last one */
+	uint8_t *mark; /* [n + 1]; STEP_* of what the last one did */
 };
 #define STEP_SYSCALL 1
 #define STEP_STORE 2
+#define STEP_WATCHED 4
+
+/* From now on a change of [@at, @at + @len) is a mark, too. */
+#define STEP_WATCH_MOST 256
+void step_watch(const void *at, size_t len);
 
 /* NULL; or why nothing can be stepped here, to be told by a skipped test. */
 const char *step_impossible(void);

@@ -4,7 +4,9 @@
 #include "odp.h"
 
 #include <signal.h>
+#include <sched.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -468,6 +470,80 @@ static void a_further_arena_is_made_once_by_many(void **state)
 	}
 }
 
+static int may_not_end_it(struct peer *self, void *arg)
+{
+	odp_instance_t id = *(odp_instance_t *)arg;
+
+	(void)self;
+	PEER_CHECK(odp_shm_term_global(id) == -1 && errno == EPERM);
+	/* It has left nothing by that, and can leave, and join by itself. */
+	PEER_CHECK(odp_shm_lookup("x") != ODP_SHM_INVALID);
+	PEER_CHECK(!odp_shm_term_local());
+	PEER_CHECK(!odp_shm_init_local(id));
+	PEER_CHECK(odp_shm_term_global(id) == -1 && errno == EBUSY);
+	return 0;
+}
+
+static void a_child_does_not_end_its_parents_instance(void **state)
+{
+	odp_instance_t id = begin();
+	odp_shm_t x = odp_shm_reserve("x", 1, 0, 0);
+
+	(void)state;
+	assert_true(x != ODP_SHM_INVALID);
+	assert_int_equal(peer_run(may_not_end_it, &id), 0);
+	assert_int_equal(access(odp_file_of(id), F_OK), 0);
+	assert_int_equal(odp_shm_term_global(id), 0);
+}
+
+/* Process 1 of a namespace, as the first in a container is; its child is the
+ * same in another one. */
+static int first_of_two(void)
+{
+	odp_instance_t id = begin();
+	int status = -1;
+	pid_t pid;
+
+	if (getpid() != 1 || !id || unshare(CLONE_NEWPID))
+		return 1;
+	pid = fork();
+	if (!pid)
+		_exit(getpid() != 1 || odp_shm_term_global(id) != -1 ||
+		      errno != EPERM);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+		return 2;
+	return odp_shm_term_global(id) ? 3 : 0;
+}
+
+static int in_a_namespace(struct peer *self, void *arg)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)self;
+	(void)arg;
+	if (unshare(CLONE_NEWPID))
+		return 77;
+	pid = fork();
+	if (!pid)
+		_exit(first_of_two());
+	PEER_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	PEER_CHECK(!status);
+	return 0;
+}
+
+static void a_child_with_the_same_id_does_not_either(void **state)
+{
+	int code = peer_run(in_a_namespace, NULL);
+
+	(void)state;
+	if (code == 77) {
+		print_message("no PID namespaces\n");
+		skip();
+	}
+	assert_int_equal(code, 0);
+}
+
 static void the_last_one_ends_an_instance(void **state)
 {
 	struct peer member;
@@ -515,6 +591,8 @@ int main(void)
 		in_the_box(what_the_killed_have_reserved_others_free),
 		in_the_box(leftovers_go_when_nobody_uses_them),
 		in_the_box(a_child_keeps_its_parents_instance),
+		in_the_box(a_child_does_not_end_its_parents_instance),
+		in_the_box(a_child_with_the_same_id_does_not_either),
 		in_the_box(other_files_of_such_names_stay),
 		in_the_box(half_made_instances_cannot_be_joined_and_go),
 		in_the_box(a_damaged_table_makes_calls_fail),

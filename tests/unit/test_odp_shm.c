@@ -396,6 +396,7 @@ static void print_shows_what_there_is(void **state)
 	odp_shm_t shm = odp_shm_reserve("to be shown", 4711, 256,
 					ODP_SHM_PROC | ODP_SHM_EXPORT);
 	odp_shm_t none = odp_shm_reserve(NULL, 17, 0, 0);
+	odp_shm_t odd = odp_shm_reserve("\033[2J\n\x9bx", 1, 0, 0);
 	char text[4096], handle[32];
 	int fd[2];
 	ssize_t n;
@@ -414,9 +415,11 @@ static void print_shows_what_there_is(void **state)
 	assert_non_null(strstr(text, "to be shown"));
 	assert_non_null(strstr(text, "4711"));
 	assert_non_null(strstr(text, " PE "));
-	assert_non_null(strstr(text, "2 blocks, own ones with 4728 bytes"));
+	assert_non_null(strstr(text, "3 blocks, own ones with 4729 bytes"));
+	assert_non_null(strstr(text, "?[2J??x "));
 	assert_non_null(strstr(text, "no shared memory block: 0x3039"));
 	assert_int_equal(odp_shm_free(shm) | odp_shm_free(none), 0);
+	assert_int_equal(odp_shm_free(odd), 0);
 }
 
 int main(void)

@@ -21,6 +21,8 @@
 
 #define DAMAGES 100 /* at random places */
 #define LOOKS 15    /* at what others change */
+#define TRIMS 30    /* looks at chunks that come and go */
+#define FORGED 600u /* headers */
 
 /* The numbers behind @row in a heap's table, up to the blocks in use. */
 static int columns(const char *row, int v[6])
@@ -188,6 +190,55 @@ static void a_heap_in_use_is_whole_each_time(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+/* Chunks come, of several sizes, and go. */
+static int grow_and_trim(struct peer *self, void *arg)
+{
+	struct stage *s = arg;
+	void *p[12];
+	size_t i, n;
+
+	PEER_CHECK(peer_put(self, 0) == 0);
+	for (n = 1;; n++) {
+		for (i = 0; i < 12; i++) {
+			p[i] = tmc_mspace_malloc(s->h, (n % 3 + 1) * MIB);
+			PEER_CHECK(p[i]);
+		}
+		for (i = 0; i < 12; i++)
+			tmc_mspace_free(p[i]);
+		tmc_mspace_trim(s->h, 0);
+	}
+}
+
+static void a_heap_that_grows_and_is_trimmed_is_whole(void **state)
+{
+	const char *path = box_path("trim");
+	struct stage s = { tmc_shmem_create(path, NULL, NULL, 256 * MIB),
+			   NULL };
+	tmc_alloc_t alloc;
+	struct peer p;
+	uint64_t word;
+	int i;
+
+	(void)state;
+	assert_non_null(s.shm);
+	alloc = *tmc_shmem_alloc(s.shm);
+	tmc_alloc_clear_populate(&alloc);
+	s.h = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED, &alloc);
+	assert_non_null(s.h);
+	assert_int_equal(peer_fork(&p, grow_and_trim, &s), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	for (i = 0; i < TRIMS; i++) {
+		if (shell("$ctl check -r %s", path))
+			fail_msg("check %d: %s", i, shell_out);
+		if (shell("$ctl heap %s", path))
+			fail_msg("heap %d: %s", i, shell_out);
+	}
+	assert_int_equal(shell("$ctl map %s", path), 0);
+	peer_kill(&p);
+	tmc_shmem_close(s.shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 /* ----- damage ----- */
 
 /* An arena with a heap that nobody has open; where its bytes begin. */
@@ -321,6 +372,68 @@ static void no_damage_is_more_than_a_failure(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+/* Forged headers, each with a first chunk of its own slice and, all the same,
+ * a second one of what is behind them: runs in use, without heads. */
+static void forge(tmc_shmem_t *shm)
+{
+	char *base = tmc_shmem_grow(shm, 2 * FORGED * HEAP_SLICE), *slice;
+	uint32_t *table = (uint32_t *)(base + FORGED * HEAP_SLICE), i;
+
+	assert_non_null(base);
+	for (i = 0; i < FORGED; i++) {
+		struct heap_hdr *h =
+			(struct heap_hdr *)(slice = base + i * HEAP_SLICE);
+
+		h->magic = HEAP_MAGIC;
+		h->format = HEAP_FORMAT;
+		h->self = h->chunk[0].start = (uintptr_t)slice;
+		h->nchunks = 2;
+		h->chunk[0].nslices = h->chunk[0].nhead = 1;
+		h->chunk[1].start = (uintptr_t)table;
+		h->chunk[1].nslices = FORGED;
+		h->chunk[1].nhead = 1;
+		table[i] = HEAP_USED | 1;
+	}
+}
+
+static unsigned int times(const char *what)
+{
+	unsigned int n = 0;
+	const char *p = shell_out;
+
+	while ((p = strstr(p, what))) {
+		p++;
+		n++;
+	}
+	return n;
+}
+
+/* Else time is the product of heaps and runs, and memory that of heaps and
+ * their headers. */
+static void a_slice_is_looked_at_once_for_all_heaps(void **state)
+{
+	const char *path = box_path("forged");
+	/* Sanitizers and valgrind need more addresses. */
+	const char *limit =
+		UNDER_SANITIZER || getenv("VALGRIND") ? ":" : "ulimit -v 24000";
+	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, 256 * MIB);
+
+	(void)state;
+	assert_non_null(shm);
+	forge(shm);
+	tmc_shmem_close(shm);
+	assert_int_equal(shell("%s; $ctl check -r %s 2>&1", limit, path), 3);
+	/* The first one is named on standard error, too. */
+	assert_int_equal(times("the mark"), 2);
+	assert_int_equal(times("slice 0 of chunk 1 belongs to something else"),
+			 FORGED - 1);
+	assert_int_equal(shell("%s; $ctl heap %s", limit, path), 1);
+	assert_int_equal(times("spans of small blocks: 599"), 1);
+	assert_int_equal(times("spans of small blocks"), 1);
+	assert_int_equal(shell("%s; $ctl map %s", limit, path), 1);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 /* ----- the terminal ----- */
 
 /* What stands on a terminal of so many columns, -e: with its colours. */
@@ -385,9 +498,11 @@ int main(void)
 		cmocka_unit_test(a_heap_is_shown_by_what_is_in_it),
 		cmocka_unit_test(heaps_are_found_wherever_they_are),
 		cmocka_unit_test(a_heap_in_use_is_whole_each_time),
+		cmocka_unit_test(a_heap_that_grows_and_is_trimmed_is_whole),
 		cmocka_unit_test(damage_is_one_line_and_a_failure),
 		cmocka_unit_test(damage_in_one_in_use_is_told_too),
 		cmocka_unit_test(no_damage_is_more_than_a_failure),
+		cmocka_unit_test(a_slice_is_looked_at_once_for_all_heaps),
 		cmocka_unit_test(it_fits_a_terminal_of_80_and_of_200_columns),
 	};
 

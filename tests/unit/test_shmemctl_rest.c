@@ -5,15 +5,20 @@
 
 #include <grp.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "layout.h"
 #include "peer.h"
 #include "probe.h"
 
 #define HUGE_PAGE (2 * MIB)
+#define LEFT_OUT 99 /* a peer's word: it could not be tried */
 
 /* ----- huge pages ----- */
 
@@ -336,6 +341,136 @@ static void why_knows_an_arena_that_is_in_the_way(void **state)
 	ask_why(3, text("%s: an arena, its descriptor", b), has_other, b);
 }
 
+/* Puts whether an open works, or with @none that it was not tried; waits. */
+static int tries(struct peer *self, bool none)
+{
+	tmc_shmem_t *shm = none ? NULL : tmc_shmem_open(a);
+	uint64_t word = none ? LEFT_OUT : shm != NULL;
+
+	tmc_shmem_close(shm);
+	PEER_CHECK(!peer_put(self, word) && !peer_get(self, &word));
+	return 0;
+}
+
+/* `why` says of a peer that runs @fn what is so, and @says. */
+static void why_is_right(int want, const char *says, peer_fn *fn, void *arg)
+{
+	struct peer p;
+	uint64_t word = 0;
+
+	assert_int_equal(peer_fork(&p, fn, arg), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	if (word != LEFT_OUT) {
+		IS(want, "why", a, text("%d", p.pid));
+		SAYS(says);
+		assert_int_equal(word, want == 0);
+	}
+	assert_int_equal(peer_put(&p, 1), 0);
+	assert_int_equal(peer_end(&p), 0);
+	UNLESS(word != LEFT_OUT, "no user namespaces");
+}
+
+static bool writes(const char *path, const char *what)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, what, strlen(what)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* With all capabilities there, over users that are mapped: root, or nobody. */
+static int in_user_namespace(struct peer *self, void *mapped)
+{
+	bool none = unshare(CLONE_NEWUSER);
+
+	if (mapped && !none)
+		PEER_CHECK(writes("/proc/self/setgroups", "deny") &&
+			   writes("/proc/self/uid_map", "0 0 1") &&
+			   writes("/proc/self/gid_map", "0 0 1"));
+	return tries(self, none);
+}
+
+static void why_knows_user_namespaces(void **state)
+{
+	(void)state;
+	UNLESS(!getuid(), "needs namespaces: root");
+	IS(0, "create", a);
+	assert_int_equal(chmod(a, 0), 0); /* only a capability helps */
+	why_is_right(0, "yes it may read and write the arena",
+		     in_user_namespace, a);
+	why_is_right(3, "no user 0 may not read and write the arena",
+		     in_user_namespace, NULL);
+}
+
+static int read_only(struct peer *self, void *arg)
+{
+	(void)arg;
+	PEER_CHECK(!unshare(CLONE_NEWNS));
+	PEER_CHECK(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	PEER_CHECK(!mount(dir, dir, NULL, MS_BIND, NULL));
+	PEER_CHECK(!mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY,
+			  NULL));
+	return tries(self, false);
+}
+
+static void why_knows_a_mount_that_is_read_only(void **state)
+{
+	(void)state;
+	UNLESS(box_can_mount(), "cannot mount");
+	IS(0, "create", a);
+	why_is_right(3, "no it has that mounted read-only\n", read_only, NULL);
+}
+
+/* Numbers that are free from the lowest one on: as many as @arg points to. */
+static int few_files(struct peer *self, void *arg)
+{
+	int n = *(int *)arg, low = dup(self->fd), more = n ? dup(low) : -1;
+	struct rlimit r = { (rlim_t)(n ? more : low), 4096 };
+
+	PEER_CHECK(low >= 0 && !setrlimit(RLIMIT_NOFILE, &r));
+	close(low);
+	if (n)
+		close(more);
+	return tries(self, false);
+}
+
+static void why_knows_how_many_files_it_may_open(void **state)
+{
+	int n = 0;
+
+	(void)state;
+	IS(0, "create", a);
+	why_is_right(3, "and this needs 1 more\n", few_files, &n);
+	n = 1;
+	why_is_right(0, "could open it\n", few_files, &n);
+}
+
+static void why_knows_what_is_no_process(void **state)
+{
+	siginfo_t info;
+	pid_t pid = fork();
+	char name[16] = "";
+	FILE *f;
+
+	(void)state;
+	if (!pid)
+		_exit(0);
+	IS(0, "create", a);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	FAILS(1, text("process %d, ", pid), "why", a, text("%d", pid));
+	assert_non_null(strstr(cmd.err, ", has ended\n"));
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	f = fopen("/proc/2/comm", "re");
+	if (f && !fgets(name, sizeof(name), f))
+		name[0] = '\0';
+	if (f)
+		fclose(f);
+	UNLESS(!strcmp(name, "kthreadd\n"), "kernel threads are not seen");
+	FAILS(1, "process 2, kthreadd, is a kernel thread\n", "why", a, "2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,6 +484,10 @@ int main(void)
 		TEST(why_knows_users_and_groups),
 		TEST(why_knows_what_the_process_sees_by_that_name),
 		TEST(why_knows_an_arena_that_is_in_the_way),
+		TEST(why_knows_user_namespaces),
+		TEST(why_knows_a_mount_that_is_read_only),
+		TEST(why_knows_how_many_files_it_may_open),
+		TEST(why_knows_what_is_no_process),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
