@@ -537,9 +537,9 @@ static bool others_came(const struct shmi_heap *hp)
  * can be cut; what is below something else is punched out. So is memory that
  * the caller gave: it stays his, wherever it is.
  *
- * So is all of it if other processes have come to the heap and are alive. They
- * know nothing of its end: their threads have spans there at hand, and the
- * common malloc and free ask no header. If the tail was cut, the next heap
+ * The same goes for all of it if other processes have come to the heap and are
+ * alive. They know nothing of its end: their threads have spans there at hand,
+ * and the common malloc and free ask no header. If the tail was cut, the next heap
  * could be where this one was. To them it would be the old one, with the old
  * secret, and what they free they would push as owners into spans of others. As
  * it is, no later heap has an address that they know, and what they read there
