@@ -97,6 +97,7 @@ small() {
 		|/dev/shm/worn                    -    -   20K     -  damaged  format: this shme…
 		|M/a-folder-with-a-name-that-is-quite-long/table
 		|                                4K  64M   20K    4K  stale
+		|shmemctl: 1 arena is damaged
 	EOF
 	must test "$(cat "$tmp/code")" = 1
 }
@@ -108,6 +109,7 @@ large() {
 		|/dev/shm/demo 8M   1G    8M    4K  open     N tail
 		|/dev/shm/worn -    -   20K     -  damaged  format: this shmemctl knows format 1
 		|M/a-folder-with-a-name-that-is-quite-long/table 4K  64M   20K    4K  stale
+		|shmemctl: 1 arena is damaged
 	EOF
 }
 
