@@ -274,7 +274,6 @@ static int elsewhere(struct peer *self, void *path)
 	uint64_t word;
 
 	PEER_CHECK(!unshare(CLONE_NEWNS));
-	PEER_CHECK(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	PEER_CHECK(!mount("none", dir, "tmpfs", 0, NULL));
 	if (path)
 		close(open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600));
@@ -408,7 +407,6 @@ static int read_only(struct peer *self, void *arg)
 {
 	(void)arg;
 	PEER_CHECK(!unshare(CLONE_NEWNS));
-	PEER_CHECK(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	PEER_CHECK(!mount(dir, dir, NULL, MS_BIND, NULL));
 	PEER_CHECK(!mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY,
 			  NULL));
