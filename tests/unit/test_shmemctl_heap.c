@@ -386,7 +386,8 @@ static void forge(tmc_shmem_t *shm)
 
 		h->magic = HEAP_MAGIC;
 		h->format = HEAP_FORMAT;
-		h->self = h->chunk[0].start = (uintptr_t)slice;
+		h->self = (uintptr_t)slice;
+		h->chunk[0].start = (uintptr_t)slice;
 		h->nchunks = 2;
 		h->chunk[0].nslices = h->chunk[0].nhead = 1;
 		h->chunk[1].start = (uintptr_t)table;
