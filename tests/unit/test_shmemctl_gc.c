@@ -34,7 +34,7 @@ static int collects(struct peer *self, void *arg)
 	PEER_CHECK(!peer_get(self, &word));
 	execl(command_shmemctl_path(), "shmemctl", "gc", "--yes",
 	      "--companions", dir, (char *)NULL);
-	PEER_CHECK(!"exec");
+	perror("exec");
 	return 1;
 }
 
