@@ -34,7 +34,7 @@ static struct {
 static void (*before_look)(void), (*before_rename)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
-static unsigned int unlock_yields;
+static _Atomic unsigned int unlock_yields; /* a test of threads sets it */
 
 void kernel_slow_unlock(unsigned int yields)
 {
