@@ -31,7 +31,9 @@ static struct {
 	unsigned long nodes; /* 0: those that are there */
 } without = { .nr = -1 };
 
-static void (*before_look)(void), (*before_rename)(void);
+/* Atomic, since threads of a test that sets none look at them, too. */
+static void (*_Atomic before_look)(void);
+static void (*_Atomic before_rename)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
 static _Atomic unsigned int unlock_yields; /* a test of threads sets it */
@@ -52,13 +54,14 @@ void kernel_before_rename(void (*hook)(void))
 }
 
 /* Once; it may set the next one. */
-static void call_hook(void (**which)(void))
+static void call_hook(void (*_Atomic *which)(void))
 {
 	void (*hook)(void) = *which;
 
+	if (!hook)
+		return;
 	*which = NULL;
-	if (hook)
-		hook();
+	hook();
 }
 
 void kernel_fail(unsigned long n, int err)
