@@ -105,12 +105,18 @@ static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
 struct attempt {
 	struct shmi_opening o; /* the arena's file */
 	bool rw;
-	bool named;  /* found by a name, which it had before that */
-	bool guest;  /* the description is shared with strangers */
-	int hugefd;  /* -1: to be found by name */
-	bool inside; /* holds the gate */
+	bool named; /* found by a name, which it had before that */
+	bool guest; /* the description is shared with strangers */
+	int hugefd; /* -1: to be found by name */
 	bool alone;
 };
+
+/* Whether who makes the arena known here lets others in, in one step with that
+ * as a fork sees it. */
+static bool holds_all(const struct attempt *t)
+{
+	return t->alone && !t->guest;
+}
 
 /*
  * The beginning of the header, with the words that change and the guests'
@@ -190,8 +196,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 		shmi_users_step_down(t->o.fd);
 		return err;
 	}
-	shmi_arena_now_writable(a, t->alone && !t->guest);
-	t->inside = t->inside && (t->guest || !t->alone);
+	shmi_arena_now_writable(a, holds_all(t));
 	return 0;
 }
 
@@ -242,22 +247,29 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 		return err;
 	}
 	t->hugefd = -1;
-	shmi_arena_register(&t->o, a, t->alone && !t->guest);
-	t->inside = t->inside && (t->guest || !t->alone);
+	shmi_arena_register(&t->o, a, holds_all(t));
 	*out = a;
 	return 0;
 }
 
 static int pass_gate(struct attempt *t)
 {
-	int err = 0;
-
 	if (!t->guest)
-		err = shmi_users_enter(t->o.fd, t->rw, &t->alone);
-	else if (t->rw)
-		err = shmi_users_enter_guest(t->o.fd, &t->alone);
-	t->inside = !err && (!t->guest || t->alone);
-	return err;
+		return shmi_users_enter(t->o.fd, t->rw, &t->alone);
+	return t->rw ? shmi_users_enter_guest(t->o.fd, &t->alone) : 0;
+}
+
+/*
+ * Who held all has let others in already; or has failed, and lets go of all at
+ * once, by the close: it must not look to the next as if somebody had the arena
+ * open who has put it right. A guest is in the gate only if alone.
+ */
+static void leave_gate(const struct attempt *t, int fd)
+{
+	if (!t->alone && !t->guest)
+		shmi_users_let_in(fd, t->rw, false);
+	else if (t->alone && t->guest)
+		shmi_users_let_in_guest(fd);
 }
 
 /*
@@ -287,12 +299,7 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	} else {
 		err = open_new(t, &st, &c, out);
 	}
-	/* Who fails alone lets go of all at once, by the close: it must not look
-	 * to the next as if somebody had the arena open who has put it right. */
-	if (t->inside && t->guest)
-		shmi_users_let_in_guest(fd);
-	else if (t->inside && !(err && t->alone))
-		shmi_users_let_in(fd, t->rw, t->alone);
+	leave_gate(t, fd); /* o.fd may be the arena's now */
 undo_open:
 	shmi_os_close(t->hugefd);
 	shmi_arena_end(&t->o);
