@@ -520,12 +520,12 @@ static void forget(struct heap_hdr *h)
  * A slot's next user is taken for the one that came. */
 static bool others_came(const struct shmi_heap *hp)
 {
-	uint64_t slot, life;
+	uint32_t slot, life;
 
 	for (slot = 0; hp->arena && slot < LAYOUT_SLOTS; slot++) {
 		life = hp->h->life[slot] & HEAP_THREADS;
 		if (life && slot != hp->slot &&
-		    !shmi_heap_owner_dead(hp, (slot + 1) << 48 | life << 24))
+		    !shmi_heap_owner_dead(hp, heap_owner(slot, life, 0)))
 			return true;
 	}
 	return false;

@@ -48,6 +48,10 @@ struct shmi_heap {
 
 /* Owner words: slot + 1 << 48 | life << 24 | thread. */
 #define HEAP_THREADS 0xffffffu
+static inline uint64_t heap_owner(uint32_t slot, uint32_t life, uint32_t thread)
+{
+	return (uint64_t)(slot + 1) << 48 | (uint64_t)life << 24 | thread;
+}
 static inline uint32_t heap_owner_slot(uint64_t owner)
 {
 	return (uint32_t)(owner >> 48) - 1;

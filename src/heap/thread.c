@@ -147,8 +147,7 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	t->secret = hp->secret;
 	t->arena_id = hp->arena_id;
 	shmi_view_add(&t->view, HEAP_THREADS);
-	t->owner = (uint64_t)(hp->slot + 1) << 48 | (uint64_t)hp->life << 24 |
-		   t->view.number;
+	t->owner = heap_owner(hp->slot, hp->life, t->view.number);
 	t->spare = SPAN_NO_ENTRY;
 	for (i = 0; i < HEAP_KINDS; i++)
 		t->cur[i] = &shmi_span_none;
