@@ -22,6 +22,7 @@
 
 #include <shmem.h>
 
+#include "file.h"
 #include "longest.h"
 #include "peer.h"
 
@@ -210,20 +211,6 @@ static void a_heap_goes_on_whoever_dies(void **state)
 
 /* ----- all at once ----- */
 
-static void copy(const char *from, const char *to)
-{
-	static char room[1 << 20];
-	int in = open(from, O_RDONLY | O_CLOEXEC);
-	int out = open(to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	ssize_t n;
-
-	while ((n = read(in, room, sizeof(room))) > 0)
-		assert_int_equal(write(out, room, (size_t)n), n);
-	assert_int_equal(n, 0);
-	close(in);
-	close(out);
-}
-
 /* What a program finds that opens it as the first after that. */
 static void assert_as_it_was(const char *path)
 {
@@ -274,7 +261,8 @@ static void when_all_die_at_once_file_and_copy_are_whole(void **state)
 		for (player = 0; player < PLAYERS; player++)
 			assert_int_equal(peer_end(&p[player]), 128 + SIGKILL);
 		tmc_shmem_close(shm);
-		copy(box_path("kill-heap"), box_path("copy"));
+		assert_int_equal(
+			file_copy(box_path("kill-heap"), box_path("copy")), 0);
 		assert_as_it_was(box_path("kill-heap"));
 		assert_as_it_was(box_path("copy"));
 	}

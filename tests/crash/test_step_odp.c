@@ -232,20 +232,27 @@ static void run_case(const struct odp_case *c)
 	assert_int_equal(step_kill(&k), 0);
 }
 
-static void no_call_leaves_halves_wherever_it_is_killed(void **state)
+/* An instance of our own, or the test is skipped. */
+static void start(void)
 {
 	const char *why =
 		UNDER_SANITIZER ? "too many instructions" : step_impossible();
-	size_t i, records, blocks;
-	struct odp_directory *d;
 
-	(void)state;
 	if (why) {
 		print_message("%s\n", why);
 		skip();
 	}
 	setenv("ODP_SHM_DIR", box_path(""), 1);
 	assert_int_equal(odp_shm_init_global(&ours, &setup), 0);
+}
+
+static void no_call_leaves_halves_wherever_it_is_killed(void **state)
+{
+	size_t i, records, blocks;
+	struct odp_directory *d;
+
+	(void)state;
+	start();
 	for (i = 0; i < LIVE; i++) {
 		live[i] = odp_shm_reserve("live", 1000, 0, ODP_SHM_EXPORT);
 		assert_true(live[i] != ODP_SHM_INVALID);
@@ -323,18 +330,11 @@ static void what_a_lookup_finds_is_whole_whatever_others_do(void **state)
 {
 	size_t step = getenv("SOAK") ? 1 : 5, i;
 	struct step_trace t = { 0 };
-	const char *why =
-		UNDER_SANITIZER ? "too many instructions" : step_impossible();
 	odp_shm_t shm;
 	pid_t pid;
 
 	(void)state;
-	if (why) {
-		print_message("%s\n", why);
-		skip();
-	}
-	setenv("ODP_SHM_DIR", box_path(""), 1);
-	assert_int_equal(odp_shm_init_global(&ours, &setup), 0);
+	start();
 	shm = odp_shm_reserve("moving", 1000, 0, 0);
 	pid = looker();
 	assert_true(shm && pid > 0);

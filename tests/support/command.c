@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "box.h"
+#include "file.h"
 #include "peer.h"
 
 struct pipes {
@@ -110,25 +111,6 @@ int command_run(struct command *c, const char *const *argv)
 	return c->code == 126 ? -1 : 0;
 }
 
-/* 0, or -1: there is none. */
-static int copy_to(const char *from, const char *to)
-{
-	int in = open(from, O_RDONLY | O_CLOEXEC);
-	int out = in < 0 ? -1
-			 : open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-				0755);
-	char room[65536];
-	ssize_t n = -1;
-
-	if (out >= 0)
-		while ((n = read(in, room, sizeof(room))) > 0)
-			if (write(out, room, (size_t)n) != n)
-				break;
-	close(in);
-	close(out);
-	return n ? -1 : 0;
-}
-
 /*
  * /.../tests/agents/x is beside /.../shmemctl. As root a copy of it in the box:
  * others may not be let in where it was built (/root, say).
@@ -147,7 +129,7 @@ const char *command_shmemctl_path(void)
 		const char *copy = box_path(".bin/shmemctl");
 
 		/* Whatever the umask is. */
-		if (!copy_to(path, copy) && !chmod(copy, 0755) &&
+		if (!file_copy(path, copy) && !chmod(copy, 0755) &&
 		    !chmod(box_path(".bin"), 0755))
 			snprintf(path, PATH_MAX, "%s", copy);
 	}
@@ -205,4 +187,19 @@ const char *command_line(const char *text, const char *start)
 		text += len + (end != NULL);
 	}
 	return NULL;
+}
+
+int command_wait_for(int terminal, const char *text, char *seen, size_t room)
+{
+	size_t n = strlen(seen);
+
+	while (!strstr(seen, text)) {
+		ssize_t got = read(terminal, seen + n, room - 1 - n);
+
+		if (got <= 0)
+			return -1;
+		n += (size_t)got;
+		seen[n] = '\0';
+	}
+	return 0;
 }

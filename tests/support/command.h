@@ -39,4 +39,8 @@ const char *command_squeeze(const char *text);
 /* The line of @text that begins with @start, or has it behind blanks; NULL. */
 const char *command_line(const char *text, const char *start);
 
+/* Reads from @terminal until @text has been seen: 0, or -1: it never was. @seen
+ * is what was read before, and all that was afterwards. */
+int command_wait_for(int terminal, const char *text, char *seen, size_t room);
+
 #endif

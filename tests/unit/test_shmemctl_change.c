@@ -222,19 +222,12 @@ static int has_name(tmc_shmem_t *shm, const char *path)
 static int says_yes(struct peer *self, void *path)
 {
 	char seen[4096] = "";
-	size_t n = 0;
 	int master = peer_get_fd(self);
 	tmc_shmem_t *shm;
 	uint64_t word;
 
 	PEER_CHECK(master >= 0);
-	while (!strstr(seen, "[y/N] ")) {
-		ssize_t got = read(master, seen + n, sizeof(seen) - 1 - n);
-
-		PEER_CHECK(got > 0);
-		n += (size_t)got;
-		seen[n] = '\0';
-	}
+	PEER_CHECK(!command_wait_for(master, "[y/N] ", seen, sizeof(seen)));
 	PEER_CHECK(strstr(seen, "Remove 2 files? [y/N] "));
 	shm = tmc_shmem_open(path);
 	PEER_CHECK(shm);

@@ -101,17 +101,10 @@ static void gc_never_takes_the_companion_of_a_new_arena(void **state)
 static int moves_it(struct peer *self, void *from)
 {
 	char seen[4096] = "";
-	size_t n = 0;
 	int master = peer_get_fd(self);
 
 	PEER_CHECK(master >= 0);
-	while (!strstr(seen, "[y/N] ")) {
-		ssize_t got = read(master, seen + n, sizeof(seen) - 1 - n);
-
-		PEER_CHECK(got > 0);
-		n += (size_t)got;
-		seen[n] = '\0';
-	}
+	PEER_CHECK(!command_wait_for(master, "[y/N] ", seen, sizeof(seen)));
 	PEER_CHECK(strstr(seen, "companion"));
 	PEER_CHECK(!rename(from, a));
 	PEER_CHECK(write(master, "y\n", 2) == 2);
