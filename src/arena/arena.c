@@ -41,6 +41,8 @@ static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct shmi_arena *arenas;     /* under registry */
 static struct shmi_opening *openings; /* under registry */
 static unsigned long last_id;	      /* under registry */
+/* One of the openings has ended. */
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
 
 /* ----- fork ----- */
 
@@ -164,6 +166,7 @@ static void after_fork_in_child(void)
 		unpoison(a);
 		join(a);
 	}
+	pthread_cond_init(&ended, NULL); /* who waited is the parent's */
 	pthread_mutex_unlock(&registry); /* taken by this thread */
 }
 
@@ -186,11 +189,34 @@ void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
 	shmi_arena_watch_fork();
 	pthread_mutex_lock(&registry);
 	o->a = NULL;
+	o->entered = false;
 	o->fd = get(arg);
 	if (o->fd >= 0) {
 		o->next = openings;
 		openings = o;
 	}
+	pthread_mutex_unlock(&registry);
+}
+
+/* Under the registry's lock. */
+static bool has_entered(uint64_t dev, uint64_t ino)
+{
+	const struct shmi_opening *o;
+
+	for (o = openings; o; o = o->next)
+		if (o->entered && o->dev == dev && o->ino == ino)
+			return true;
+	return false;
+}
+
+void shmi_arena_enter(struct shmi_opening *o, uint64_t dev, uint64_t ino)
+{
+	pthread_mutex_lock(&registry);
+	while (has_entered(dev, ino))
+		pthread_cond_wait(&ended, &registry);
+	o->dev = dev;
+	o->ino = ino;
+	o->entered = true;
 	pthread_mutex_unlock(&registry);
 }
 
@@ -204,6 +230,7 @@ static void forget(struct shmi_opening *o)
 	*at = o->next;
 	o->fd = -1;
 	o->a = NULL;
+	pthread_cond_broadcast(&ended);
 }
 
 void shmi_arena_end(struct shmi_opening *o)

@@ -73,11 +73,22 @@ struct shmi_arena *shmi_arena_around(const void *p);
 struct shmi_opening {
 	int fd;		      /* -1: none */
 	struct shmi_arena *a; /* NULL: not mapped yet */
+	bool entered;	      /* of this file: */
+	uint64_t dev, ino;
 	struct shmi_opening *next;
 };
 
 /* o->fd becomes what @get returns, a descriptor or -errno. */
 void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg);
+/*
+ * Waits until no other thread of this process is between this and the end of
+ * its opening of the same file, or its registration: then that arena is found
+ * in the registry. The gate (users.h) keeps processes apart, and not threads:
+ * readers share it, a guest's locks are its process's, and a create has let
+ * others in before it is registered. Before the gate, so that nobody who is in
+ * there waits for a thread that is not.
+ */
+void shmi_arena_enter(struct shmi_opening *o, uint64_t dev, uint64_t ino);
 /* Closes o->fd, if there still is one. */
 void shmi_arena_end(struct shmi_opening *o);
 

@@ -173,8 +173,12 @@ static int make_file(struct making *m)
 		if (m->o.fd < 0)
 			return m->o.fd;
 		err = shmi_os_fstat(m->o.fd, &st);
-		if (!err)
-			err = shmi_users_enter(m->o.fd, true, &alone);
+		if (err)
+			return err;
+		/* A thread that opens it by its new name is to find it in the
+		 * registry. */
+		shmi_arena_enter(&m->o, st.dev, st.ino);
+		err = shmi_users_enter(m->o.fd, true, &alone);
 		if (err)
 			return err;
 		err = still_there(m, st.ino);

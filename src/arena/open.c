@@ -273,8 +273,8 @@ static void leave_gate(const struct attempt *t, int fd)
 }
 
 /*
- * The gate also keeps two threads of this process apart that open the same
- * arena at once: the second finds the first one's in the registry.
+ * Of two threads of this process that open the same arena at once the second
+ * waits, and finds the first one's in the registry.
  */
 static int attach(struct attempt *t, struct shmi_arena **out)
 {
@@ -285,8 +285,10 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 
 	if (!err)
 		err = find_companion(t, &c, st.ino);
-	if (!err)
-		err = pass_gate(t);
+	if (err)
+		goto undo_open;
+	shmi_arena_enter(&t->o, st.dev, st.ino);
+	err = pass_gate(t);
 	if (err)
 		goto undo_open;
 	a = shmi_arena_find_file(st.dev, st.ino);
