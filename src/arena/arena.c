@@ -5,7 +5,9 @@
  * count of its handles, and of descriptors that are being opened. Its mutex is
  * held for short: over list changes, open(2), mmap and munmap, never while
  * waiting for another process. For longer only by a create where there is no
- * O_TMPFILE, which looks through the directory for left-overs (create.c).
+ * O_TMPFILE, which looks through the directory for left-overs (create.c). What
+ * looks through mounts for a companion holds a mutex of its own instead, which
+ * keeps nobody from anything but a fork, or another such look.
  *
  * Fork. The child inherits descriptors and mappings, and with each of them a
  * hold on the parent's open file description, to which the parent's file locks
@@ -19,9 +21,10 @@
  * still has the registry: no child is made that finds no slot for itself.
  * Where the file may not be opened anew the child becomes a guest (users.h).
  *
- * The registry's mutex is taken before the fork and given back after it, so
- * the child finds the lists whole. What another thread of the parent was doing
- * with the arena's lock is the parent's; that mutex of the child is made anew.
+ * Both mutexes are taken before the fork and given back after it, so the child
+ * finds the lists whole, and has no descriptor that is not in them. What another
+ * thread of the parent was doing with the arena's lock is the parent's; that
+ * mutex of the child is made anew.
  */
 #include "arena.h"
 
@@ -43,17 +46,21 @@ static struct shmi_opening *openings; /* under registry */
 static unsigned long last_id;	      /* under registry */
 /* One of the openings has ended. */
 static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+/* See shmi_arena_search(). Before the registry's, by who takes both. */
+static pthread_mutex_t searching = PTHREAD_MUTEX_INITIALIZER;
 
 /* ----- fork ----- */
 
 static void before_fork(void)
 {
+	pthread_mutex_lock(&searching);
 	pthread_mutex_lock(&registry);
 }
 
 static void after_fork_in_parent(void)
 {
 	pthread_mutex_unlock(&registry);
+	pthread_mutex_unlock(&searching);
 }
 
 /* ----- mappings ----- */
@@ -160,6 +167,8 @@ static void after_fork_in_child(void)
 	for (; openings; openings = openings->next) {
 		if (openings->a)
 			unmap_all(openings->a);
+		shmi_os_close(openings->dirfd);
+		shmi_os_close(openings->hugefd);
 		shmi_os_close(openings->fd);
 	}
 	for (a = arenas; a; a = a->next) {
@@ -168,6 +177,7 @@ static void after_fork_in_child(void)
 	}
 	pthread_cond_init(&ended, NULL); /* who waited is the parent's */
 	pthread_mutex_unlock(&registry); /* taken by this thread */
+	pthread_mutex_unlock(&searching);
 }
 
 static void register_fork(void)
@@ -190,12 +200,24 @@ void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg)
 	pthread_mutex_lock(&registry);
 	o->a = NULL;
 	o->entered = false;
+	o->hugefd = o->dirfd = -1;
 	o->fd = get(arg);
 	if (o->fd >= 0) {
 		o->next = openings;
 		openings = o;
 	}
 	pthread_mutex_unlock(&registry);
+}
+
+int shmi_arena_search(int (*search)(void *arg), void *arg)
+{
+	int rc;
+
+	shmi_arena_watch_fork();
+	pthread_mutex_lock(&searching);
+	rc = search(arg);
+	pthread_mutex_unlock(&searching);
+	return rc;
 }
 
 /* Under the registry's lock. */
@@ -228,19 +250,21 @@ static void forget(struct shmi_opening *o)
 	while (*at != o)
 		at = &(*at)->next;
 	*at = o->next;
-	o->fd = -1;
+	shmi_os_close(o->dirfd);
+	o->fd = o->hugefd = o->dirfd = -1;
 	o->a = NULL;
 	pthread_cond_broadcast(&ended);
 }
 
 void shmi_arena_end(struct shmi_opening *o)
 {
-	int fd = o->fd;
+	int fd = o->fd, hugefd = o->hugefd;
 
 	if (fd < 0)
 		return;
 	pthread_mutex_lock(&registry);
 	forget(o);
+	shmi_os_close(hugefd);
 	shmi_os_close(fd);
 	pthread_mutex_unlock(&registry);
 }

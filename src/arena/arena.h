@@ -64,22 +64,33 @@ struct shmi_arena *shmi_arena_around(const void *p);
 /* ----- for open.c and create.c ----- */
 
 /*
- * An arena on the way into the registry: its file, and when it is mapped the
- * arena. A fork in another thread leaves both in the child, which must get rid
- * of them, since the parent's file locks last as long as either. So they are
- * noted, and descriptor, mappings and note change together under the
- * registry's lock, which fork takes too.
+ * An arena on the way into the registry: its files, and when it is mapped the
+ * arena. A fork in another thread leaves all in the child, which must get rid
+ * of them, since the parent's file locks, and the memory of a companion that is
+ * removed, last as long as either. So they are noted, and descriptors, mappings
+ * and note change together under a lock that fork takes too: the registry's, or
+ * where a companion is looked for shmi_arena_search()'s.
  */
 struct shmi_opening {
 	int fd;		      /* -1: none */
+	int hugefd;	      /* its companion; below 0: none */
+	int dirfd;	      /* of one that is being made; below 0: none */
 	struct shmi_arena *a; /* NULL: not mapped yet */
 	bool entered;	      /* of this file: */
 	uint64_t dev, ino;
 	struct shmi_opening *next;
 };
 
-/* o->fd becomes what @get returns, a descriptor or -errno. */
+/* o->fd becomes what @get returns, a descriptor or -errno; it may set
+ * o->hugefd, too. */
 void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg);
+/*
+ * Runs @search, which looks through mounts and may make or find a companion,
+ * and returns what that does. No other thread forks meanwhile: what it opens,
+ * and does not close again, is in an opening when it is over. It waits for no
+ * other process.
+ */
+int shmi_arena_search(int (*search)(void *arg), void *arg);
 /*
  * Waits until no other thread of this process is between this and the end of
  * its opening of the same file, or its registration: then that arena is found
@@ -89,7 +100,7 @@ void shmi_arena_begin(struct shmi_opening *o, int (*get)(void *arg), void *arg);
  * there waits for a thread that is not.
  */
 void shmi_arena_enter(struct shmi_opening *o, uint64_t dev, uint64_t ino);
-/* Closes o->fd, if there still is one. */
+/* Closes what there still is. */
 void shmi_arena_end(struct shmi_opening *o);
 
 /* An arena that is not in the registry. */
@@ -98,8 +109,8 @@ struct shmi_arena *shmi_arena_new(void);
 int shmi_arena_map(struct shmi_opening *o, struct shmi_arena *a);
 /* Undoes both, for one that does not get into the registry; keeps its fds. */
 void shmi_arena_drop(struct shmi_opening *o, struct shmi_arena *a);
-/* Puts it there. Its descriptors, one of which was o->fd, are its own now.
- * @alone: and lets others in (users.h). */
+/* Puts it there. Its descriptors, o->fd and o->hugefd, are its own now; o->dirfd
+ * is closed. @alone: and lets others in (users.h). */
 void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a,
 			 bool alone);
 /* One that was a reader's and has a slot now; @alone: as above. */

@@ -237,7 +237,9 @@ static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 		return err;
 	if (err != 1) /* what cannot be written to is no mount for us */
 		return -ENODEV;
-	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, true);
+	err = shmi_os_range(k->fd, SHMI_EXCLUSIVE, LOCK_BYTE, 1, false);
+	if (err == -EAGAIN) /* by who is about to remove it */
+		err = -ENOENT;
 	if (!err)
 		err = shmi_os_fstat(k->fd, &st);
 	if (!err) {
@@ -246,8 +248,12 @@ static int make_locked(struct shmi_companion *k, uint64_t pagesize)
 	}
 	if (!err)
 		err = still_there(k);
-	if (err)
+	if (err) {
 		shmi_companion_undo(k);
+		shmi_os_close(k->fd);
+		shmi_os_close(k->dirfd);
+		k->fd = k->dirfd = -1;
+	}
 	return err;
 }
 
@@ -302,17 +308,12 @@ void shmi_companion_settle(struct shmi_companion *k,
 	shmi_os_rename(k->dirfd, k->name, name);
 	k->name[0] = '\0';
 	shmi_os_range(k->fd, SHMI_UNLOCK, LOCK_BYTE, 1, false);
-	shmi_os_close(k->dirfd);
-	k->dirfd = -1;
 }
 
 void shmi_companion_undo(struct shmi_companion *k)
 {
 	if (k->dirfd >= 0 && k->name[0])
 		shmi_os_unlink(k->dirfd, k->name);
-	shmi_os_close(k->fd);
-	shmi_os_close(k->dirfd);
-	k->fd = k->dirfd = -1;
 	k->name[0] = '\0';
 }
 

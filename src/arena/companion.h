@@ -14,7 +14,8 @@
  */
 int shmi_companion_bind(struct layout_const *c, int fd, uint64_t ino);
 
-/* One that is being made; dirfd and fd are -1 where there is none. */
+/* One that is being made; dirfd and fd, which the caller closes, are -1 where
+ * there is none. */
 struct shmi_companion {
 	int dirfd, fd;
 	uint64_t ino;
@@ -41,7 +42,7 @@ int shmi_companion_announce(struct shmi_companion *k,
 /* And its final one, when the arena's file has its own. */
 void shmi_companion_settle(struct shmi_companion *k,
 			   const struct layout_const *c, uint64_t ino);
-/* Removes it again, whatever it has. Closes k->fd too. */
+/* Removes its name again, if it has one. */
 void shmi_companion_undo(struct shmi_companion *k);
 
 /* The fd of the companion of the arena whose file is @fd, with inode @ino.

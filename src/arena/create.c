@@ -264,8 +264,10 @@ static int nameless_companion(struct making *m)
 	return shmi_os_fchmod(fd, MODE);
 }
 
-static int make_companion(struct making *m)
+/* Its descriptors are noted, too, for a fork; and closed from there. */
+static int make_companion(void *arg)
 {
+	struct making *m = arg;
 	uint64_t key;
 	int err;
 
@@ -281,6 +283,8 @@ static int make_companion(struct making *m)
 		err = shmi_os_has_page(m->k.fd, m->plan->pagesize);
 	if (!err)
 		m->a->c.huge_ino = m->k.ino;
+	m->o.hugefd = m->k.fd;
+	m->o.dirfd = m->k.dirfd;
 	return err;
 }
 
@@ -437,7 +441,7 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 		return -ENOMEM;
 	err = make_file(&m);
 	if (!err && plan->huge)
-		err = make_companion(&m);
+		err = shmi_arena_search(make_companion, &m);
 	if (!err)
 		err = make_arena(&m);
 	if (!err)

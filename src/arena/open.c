@@ -107,7 +107,6 @@ struct attempt {
 	bool rw;
 	bool named; /* found by a name, which it had before that */
 	bool guest; /* the description is shared with strangers */
-	int hugefd; /* -1: to be found by name */
 	bool alone;
 };
 
@@ -185,7 +184,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 
 	if (!t->rw || a->writable)
 		return 0;
-	err = shmi_arena_upgrade(a, t->o.fd, t->hugefd);
+	err = shmi_arena_upgrade(a, t->o.fd, t->o.hugefd);
 	if (err)
 		return err;
 	if (t->alone)
@@ -215,15 +214,34 @@ static int enter(struct attempt *t, struct shmi_arena *a)
 	return err ? err : take_slot(t, a);
 }
 
+/* For a companion; how it is opened is of no concern where it is removed. */
+struct search {
+	int fd; /* of the arena's file, and its inode number */
+	uint64_t ino;
+	const struct layout_const *c;
+	bool rw;
+	int *found;
+};
+
+static int search_companion(void *arg)
+{
+	const struct search *s = arg;
+
+	*s->found = shmi_companion_open(s->c, s->fd, s->ino, s->rw);
+	return *s->found < 0 ? *s->found : 0;
+}
+
+/* One that was not given is found by its name. */
 static int find_companion(struct attempt *t, const struct layout_const *c,
 			  uint64_t ino)
 {
+	struct search s = { t->o.fd, ino, c, t->rw, &t->o.hugefd };
+
 	if (!shmi_header_huge(c))
-		return t->hugefd < 0 ? 0 : -EINVAL;
-	if (t->hugefd >= 0)
-		return shmi_companion_check(t->hugefd, c);
-	t->hugefd = shmi_companion_open(c, t->o.fd, ino, t->rw);
-	return t->hugefd < 0 ? t->hugefd : 0;
+		return t->o.hugefd < 0 ? 0 : -EINVAL;
+	if (t->o.hugefd >= 0)
+		return shmi_companion_check(t->o.hugefd, c);
+	return shmi_arena_search(search_companion, &s);
 }
 
 /* Takes the descriptors of @t if it makes a new arena of them. */
@@ -240,13 +258,12 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 	a->ino = st->ino;
 	a->writable = t->rw;
 	a->fd = t->o.fd;
-	a->hugefd = t->hugefd;
+	a->hugefd = t->o.hugefd;
 	err = enter(t, a);
 	if (err) {
 		shmi_arena_drop(&t->o, a);
 		return err;
 	}
-	t->hugefd = -1;
 	shmi_arena_register(&t->o, a, holds_all(t));
 	*out = a;
 	return 0;
@@ -303,14 +320,13 @@ static int attach(struct attempt *t, struct shmi_arena **out)
 	}
 	leave_gate(t, fd); /* o.fd may be the arena's now */
 undo_open:
-	shmi_os_close(t->hugefd);
 	shmi_arena_end(&t->o);
 	return err;
 }
 
 int shmi_open_path(const char *path, bool rw, struct shmi_arena **out)
 {
-	struct attempt t = { .rw = rw, .hugefd = -1 };
+	struct attempt t = { .rw = rw };
 	struct by_path p = { path, rw };
 	struct shmi_stat st;
 	int err = shmi_os_stat(path, true, &st);
@@ -327,14 +343,13 @@ int shmi_open_path(const char *path, bool rw, struct shmi_arena **out)
 }
 
 struct by_fd {
-	int fd;
+	int fd, hugefd; /* the caller's */
 	struct attempt *t;
 };
 
 /* A description of our own if we may have one, else the caller's. */
-static int get_fd(void *arg)
+static int get_main(const struct by_fd *f)
 {
-	struct by_fd *f = arg;
 	int fd = shmi_os_reopen(f->fd, f->t->rw);
 
 	if (fd >= 0 || fd == -EMFILE || fd == -ENFILE)
@@ -343,10 +358,25 @@ static int get_fd(void *arg)
 	return shmi_os_dup(f->fd);
 }
 
+static int get_fds(void *arg)
+{
+	const struct by_fd *f = arg;
+	int hugefd = f->hugefd < 0 ? -1 : shmi_os_dup(f->hugefd), fd;
+
+	if (f->hugefd >= 0 && hugefd < 0)
+		return hugefd;
+	fd = get_main(f);
+	if (fd < 0)
+		shmi_os_close(hugefd);
+	else
+		f->t->o.hugefd = hugefd;
+	return fd;
+}
+
 int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out)
 {
-	struct attempt t = { .hugefd = -1 };
-	struct by_fd f = { fd, &t };
+	struct attempt t = { 0 };
+	struct by_fd f = { fd, hugefd, &t };
 	struct shmi_stat st;
 	int rdonly = shmi_os_is_rdonly(fd), err;
 
@@ -364,16 +394,11 @@ int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out)
 			return huge_rdonly;
 		if (huge_rdonly)
 			rdonly = 1;
-		t.hugefd = shmi_os_dup(hugefd);
-		if (t.hugefd < 0)
-			return t.hugefd;
 	}
 	t.rw = *rw = !rdonly;
-	shmi_arena_begin(&t.o, get_fd, &f);
-	if (t.o.fd < 0) {
-		shmi_os_close(t.hugefd);
+	shmi_arena_begin(&t.o, get_fds, &f);
+	if (t.o.fd < 0)
 		return t.o.fd;
-	}
 	return attach(&t, out);
 }
 
@@ -445,6 +470,13 @@ static int remove_just(const char *path, const struct shmi_stat *st)
 	return back ? back : err;
 }
 
+static int unlink_companion(void *arg)
+{
+	const struct search *s = arg;
+
+	return shmi_companion_unlink(s->c, s->fd, s->ino);
+}
+
 /* Through a descriptor of its own, so that a file which is put in the place of
  * the arena's meanwhile is not taken for it. */
 static int unlink_both(int fd, const char *path, bool idle)
@@ -459,9 +491,11 @@ static int unlink_both(int fd, const char *path, bool idle)
 		return err;
 	/* With another name left the arena stays, and may be opened by that. */
 	if (shmi_header_huge(&c) && st.nlink == 1) {
+		struct search s = { .fd = fd, .ino = st.ino, .c = &c };
+
 		err = shmi_os_may_unlink(path);
 		if (!err)
-			err = shmi_companion_unlink(&c, fd, st.ino);
+			err = shmi_arena_search(unlink_companion, &s);
 		if (err && err != -ENOENT)
 			return err;
 	}
