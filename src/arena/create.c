@@ -11,7 +11,9 @@
  * Where the file system has no O_TMPFILE (some overlays, NFS) the file has a
  * temporary name first, ".NAME.tmcnew-RANDOM" in the same directory. If we die
  * with it, the next create of NAME there that needs one, too, removes it: it
- * knows the name, and by the SLOT's file lock that its maker is gone.
+ * knows the name, and by the SLOT's file lock that its maker is gone. The same
+ * where such a file cannot be linked, which before Linux 6.10 takes /proc or
+ * CAP_DAC_READ_SEARCH: only the link tells, so all begins anew then.
  *
  * An anonymous arena is built the same way in files of memfd_create(2), which
  * have no place where a name could be; so there is nothing to publish, and the
@@ -41,6 +43,7 @@ struct making {
 	const char *name;      /* in it */
 	struct shmi_opening o; /* the file */
 	char temp[PATH_MAX];   /* its temporary name; empty: none */
+	bool no_link;	       /* one without a name gets none here */
 	struct shmi_companion k;
 	struct shmi_arena *a;
 	uint64_t ino;
@@ -136,7 +139,7 @@ static int get_file(void *arg)
 
 	if (!m->plan->path)
 		return shmi_os_memfd(0, m->plan->mode & MODE_X);
-	fd = shmi_os_tmpfile(m->dir, MODE);
+	fd = m->no_link ? -EOPNOTSUPP : shmi_os_tmpfile(m->dir, MODE);
 	/* What kernels and file systems without O_TMPFILE say. */
 	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL ||
 	    fd == -ENOENT)
@@ -360,9 +363,13 @@ static int make_arena(struct making *m)
 
 static int link_as(struct making *m, const char *path)
 {
+	int err;
+
 	if (m->temp[0])
 		return shmi_os_move(m->temp, path);
-	return shmi_os_link(m->o.fd, -1, path);
+	err = shmi_os_link(m->o.fd, -1, path);
+	m->no_link = err == -ENOENT; /* or the directory is gone */
+	return err;
 }
 
 static int link_temp(struct making *m)
@@ -421,13 +428,42 @@ static int publish(struct making *m)
 	return 0;
 }
 
+static int create(struct making *m, struct shmi_arena **out)
+{
+	int err;
+
+	m->k.fd = m->k.dirfd = -1;
+	m->a = shmi_arena_new();
+	if (!m->a)
+		return -ENOMEM;
+	err = make_file(m);
+	if (!err && m->plan->huge)
+		err = shmi_arena_search(make_companion, m);
+	if (!err)
+		err = make_arena(m);
+	if (!err)
+		err = publish(m);
+	if (err)
+		goto undo;
+	shmi_arena_register(&m->o, m->a, false);
+	*out = m->a;
+	return 0;
+
+undo:
+	shmi_arena_drop(&m->o, m->a);
+	shmi_companion_undo(&m->k);
+	if (m->temp[0])
+		shmi_os_unlink_path(m->temp);
+	shmi_arena_end(&m->o);
+	return err;
+}
+
 int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 {
 	struct making m = { .plan = plan, .o = { .fd = -1 } };
 	struct shmi_stat st;
 	int err = 0;
 
-	m.k.fd = m.k.dirfd = -1;
 	/* The link would say so, too, but what comes before might complain
 	 * of an address that the very arena of this path has here. */
 	if (plan->path && !plan->temp && !shmi_os_stat(plan->path, false, &st))
@@ -436,28 +472,9 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out)
 		err = split_path(&m);
 	if (err)
 		return err;
-	m.a = shmi_arena_new();
-	if (!m.a)
-		return -ENOMEM;
-	err = make_file(&m);
-	if (!err && plan->huge)
-		err = shmi_arena_search(make_companion, &m);
-	if (!err)
-		err = make_arena(&m);
-	if (!err)
-		err = publish(&m);
-	if (err)
-		goto undo;
-	shmi_arena_register(&m.o, m.a, false);
-	*out = m.a;
-	return 0;
-
-undo:
-	shmi_arena_drop(&m.o, m.a);
-	shmi_companion_undo(&m.k);
-	if (m.temp[0])
-		shmi_os_unlink_path(m.temp);
-	shmi_arena_end(&m.o);
+	err = create(&m, out);
+	if (m.no_link)
+		err = create(&m, out);
 	/* No block for the header, no inode for the file. */
 	return shmi_os_shortage(err);
 }

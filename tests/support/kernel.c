@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 static struct {
-	bool tmpfile, noreplace, populate_write, reopen, huge_memfd;
+	bool tmpfile, noreplace, populate_write, reopen, huge_memfd, empty_path;
 	int allocate; /* errno */
 	long nr;
 	int err, rename;     /* 0: it works */
@@ -146,6 +146,12 @@ int kernel_without_huge_memfd(void)
 	return 0;
 }
 
+int kernel_without_empty_path(void)
+{
+	without.empty_path = true;
+	return 0;
+}
+
 int kernel_with_nodes(unsigned long nodes)
 {
 	without.nodes = nodes;
@@ -169,9 +175,6 @@ PASS_ON(int, fstatat, -1,
 	(dirfd, path, st, flags))
 PASS_ON(int, fstatfs, -1, (int fd, struct statfs *st), (fd, st))
 PASS_ON(int, dup3, -1, (int fd, int over, int flags), (fd, over, flags))
-PASS_ON(int, linkat, -1,
-	(int fd, const char *from, int to_fd, const char *to, int flags),
-	(fd, from, to_fd, to, flags))
 PASS_ON(int, link, -1, (const char *from, const char *to), (from, to))
 PASS_ON(int, fchmod, -1, (int fd, mode_t mode), (fd, mode))
 PASS_ON(ssize_t, pread, -1, (int fd, void *buf, size_t len, off_t off),
@@ -185,6 +188,10 @@ PASS_ON(int, mprotect, -1, (void *addr, size_t len, int prot),
 	(addr, len, prot))
 PASS_ON(void *, calloc, NULL, (size_t n, size_t size), (n, size))
 
+int __real_linkat(int fd, const char *from, int to_fd, const char *to,
+		  int flags);
+int __wrap_linkat(int fd, const char *from, int to_fd, const char *to,
+		  int flags);
 int __real_renameat(int fd, const char *from, int to_fd, const char *to);
 int __wrap_renameat(int fd, const char *from, int to_fd, const char *to);
 int __real_open(const char *path, int flags, ...);
@@ -205,6 +212,15 @@ int __real_madvise(void *addr, size_t len, int advice);
 int __wrap_madvise(void *addr, size_t len, int advice);
 long __real_syscall(long nr, ...);
 long __wrap_syscall(long nr, ...);
+
+int __wrap_linkat(int fd, const char *from, int to_fd, const char *to,
+		  int flags)
+{
+	if (refused((flags & AT_EMPTY_PATH) && without.empty_path, ENOENT) ||
+	    fails())
+		return -1;
+	return __real_linkat(fd, from, to_fd, to, flags);
+}
 
 int __wrap_renameat(int fd, const char *from, int to_fd, const char *to)
 {

@@ -14,6 +14,7 @@ int kernel_without_allocate(void);	 /* fallocate: EOPNOTSUPP */
 int kernel_interrupted_allocate(void);	 /* fallocate: EINTR, always */
 int kernel_without_reopen(void);	 /* open in /proc/self/fd: EACCES */
 int kernel_without_huge_memfd(void);	 /* MFD_HUGETLB: EINVAL */
+int kernel_without_empty_path(void);	 /* AT_EMPTY_PATH of linkat: ENOENT */
 int kernel_without_rename(int err);	 /* renameat: that error; 0: none */
 int kernel_refuse(long nr, int err);	 /* one call that has no function */
 
