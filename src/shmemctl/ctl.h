@@ -151,6 +151,9 @@ struct ctl_arena {
 	int hugefd;	     /* reads only; -1: small pages, or not found */
 	struct stat huge_st; /* all 0 without a companion */
 	char *companion;     /* its path; NULL: none */
+	const char *missing; /* what is said then */
+	bool gone;	     /* it is on no mount that it can be on, and not
+				    * just out of sight */
 	bool valid;	     /* constants are right: base, maxsize and
 				    * pagesize can be used */
 	bool lost;	     /* its companion is gone, with all that it
@@ -207,8 +210,9 @@ struct ctl_field {
 size_t ctl_fields(const struct ctl_arena *a, struct ctl_field f[CTL_FIELDS]);
 
 /*
- * Calls @each for every hugetlbfs mount that can be read, with its page size,
- * until it returns non-zero: that.
+ * Calls @each for every hugetlbfs mount, with its page size, until it returns
+ * non-zero: that. Where it cannot be looked into @dirfd is -1, and the page
+ * size what the mount table says, or 0.
  */
 int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 				   uint64_t pagesize, void *arg),

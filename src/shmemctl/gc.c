@@ -124,9 +124,12 @@ static int find_companions(int dirfd, const char *dir, uint64_t pagesize,
 {
 	struct search *s = arg;
 	struct dirent **names;
-	int n = scandirat(dirfd, ".", &names, NULL, alphasort), i;
+	int n, i;
 
 	(void)pagesize;
+	if (dirfd < 0)
+		return 0;
+	n = scandirat(dirfd, ".", &names, NULL, alphasort);
 	if (n < 0)
 		s->code = ctl_errno(dir);
 	for (i = 0; i < n; i++) {

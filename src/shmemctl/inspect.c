@@ -18,8 +18,23 @@
 
 #define HUGETLBFS 0x958458f6
 #define NOT_ONE "is no arena"
+#define NO_COMPANION "the companion is not there"
+#define NO_MOUNT "no hugetlbfs of this page size is mounted here"
+#define NO_LOOK "a hugetlbfs mount cannot be looked into"
 
 /* ----- hugetlbfs ----- */
+
+/* By the options, where the mount itself cannot be asked; 0: not known. */
+static uint64_t said_pagesize(const struct mntent *m)
+{
+	const char *option = hasmntopt(m, "pagesize");
+	uint64_t n;
+	char unit;
+
+	if (!option || sscanf(option, "pagesize=%" SCNu64 "%c", &n, &unit) != 2)
+		return 0;
+	return n << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0);
+}
 
 int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 				   uint64_t pagesize, void *arg),
@@ -38,12 +53,13 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 		if (strcmp(m->mnt_type, "hugetlbfs"))
 			continue;
 		dirfd = open(m->mnt_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (dirfd < 0)
-			continue;
 		/* Another mount may hide it. */
-		if (!fstatfs(dirfd, &s) && s.f_type == HUGETLBFS)
+		if (dirfd >= 0 && !fstatfs(dirfd, &s) && s.f_type == HUGETLBFS)
 			rc = each(dirfd, m->mnt_dir, (uint64_t)s.f_bsize, arg);
-		close(dirfd);
+		else
+			rc = each(-1, m->mnt_dir, said_pagesize(m), arg);
+		if (dirfd >= 0)
+			close(dirfd);
 	}
 	endmntent(f);
 	return rc;
@@ -51,6 +67,8 @@ int ctl_each_hugetlbfs(int (*each)(int dirfd, const char *dir,
 
 struct finding {
 	struct ctl_arena *a;
+	bool seen;   /* a mount of its page size, and it is not there */
+	bool hidden; /* one that might have it */
 	char name[96];
 };
 
@@ -74,21 +92,29 @@ static int try_companion(int dirfd, const char *dir, uint64_t pagesize,
 			 void *arg)
 {
 	struct finding *f = arg;
-	int fd = openat(dirfd, f->name,
-			O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	bool right = pagesize == f->a->h.c.pagesize, done;
 	char *path;
-	bool done;
+	int fd;
 
-	(void)pagesize;
-	if (fd < 0)
+	if (dirfd < 0) {
+		f->hidden = f->hidden || right || !pagesize;
 		return 0;
+	}
+	f->seen = f->seen || right;
+	fd = openat(dirfd, f->name,
+		    O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		f->hidden = f->hidden || (right && errno != ENOENT);
+		return 0;
+	}
 	path = ctl_format("%s/%s", dir, f->name);
 	done = take_companion(f->a, fd, path);
 	free(path);
 	return done;
 }
 
-/* By its name, as companion.c has it. */
+/* By its name, as companion.c has it. It is gone only where all mounts that
+ * might have it were looked into. */
 static void find_companion(struct ctl_arena *a)
 {
 	struct finding f = { .a = a };
@@ -97,6 +123,8 @@ static void find_companion(struct ctl_arena *a)
 		 "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
 		 (uint64_t)a->st.st_ino, a->h.c.token[0], a->h.c.token[1]);
 	ctl_each_hugetlbfs(try_companion, &f);
+	a->missing = f.hidden ? NO_LOOK : f.seen ? NO_COMPANION : NO_MOUNT;
+	a->gone = f.seen && !f.hidden;
 }
 
 /* ----- fields ----- */
@@ -238,7 +266,7 @@ static void add_geometry(struct table *t)
 	f = add_number(t, "huge", "inode of the companion; 0: small pages",
 		       c->huge_ino);
 	if (c->huge_ino && t->a->hugefd < 0)
-		WRONG(f, "the companion is not there");
+		WRONG(f, "%s", t->a->missing);
 }
 
 static uint64_t data_len(const struct ctl_arena *a)
@@ -410,7 +438,7 @@ static void judge(struct ctl_arena *a)
 		if (fixed)
 			a->valid = false;
 		/* Nothing else is, so far. */
-		a->lost = !a->wrong[0] && !strcmp(f[i].name, "huge");
+		a->lost = a->gone && !a->wrong[0] && !strcmp(f[i].name, "huge");
 		if (!a->wrong[0])
 			snprintf(a->wrong, sizeof(a->wrong), "%s: %s",
 				 f[i].name, f[i].wrong);

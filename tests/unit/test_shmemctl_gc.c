@@ -2,10 +2,12 @@
 /* test_shmemctl_gc.c - shmemctl gc, and arenas that come while it looks. */
 #include "shmemctl_test.h"
 
+#include <sys/mount.h>
 #include <sys/syscall.h>
 
 #include "peer.h"
 #include "probe.h"
+#include "shell.h"
 #include "step.h"
 
 #define MOST 64 /* reads of these folders that gc may do */
@@ -155,12 +157,75 @@ static void gc_takes_an_arena_aside_for_an_arena(void **state)
 	assert_int_equal(access(aside, F_OK), -1);
 }
 
+/* ----- a companion that cannot be seen is not gone ----- */
+
+static void assert_kept(void)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(a);
+
+	assert_non_null(shm);
+	assert_int_equal(*(char *)tmc_shmem_address(shm), 'x');
+	tmc_shmem_close(shm);
+}
+
+static void gc_keeps_what_has_its_companion_out_of_sight(void **state)
+{
+	static const char none[] = "no hugetlbfs of this page size is mounted "
+				   "here; left alone",
+			  hidden[] = "a hugetlbfs mount cannot be looked into; "
+				     "left alone";
+	char huge[400];
+	tmc_shmem_t *shm;
+	char *p;
+
+	(void)state;
+	UNLESS(box_pool(2 * MIB, 1) >= 1, "no huge page");
+	need_huge();
+	snprintf(huge, sizeof(huge), "%s", box_path("huge"));
+	shm = make_huge(a);
+	assert_non_null(shm);
+	p = tmc_shmem_grow(shm, 2 * MIB);
+	assert_non_null(p);
+	*p = 'x';
+	tmc_shmem_close(shm);
+
+	/* Another mount namespace. */
+	assert_int_equal(shell("unshare -m sh -c \"umount -a -t hugetlbfs && "
+			       "$ctl gc --yes %s\"",
+			       dir),
+			 0);
+	assert_shows(none);
+	assert_kept();
+
+	/* Behind another mount. */
+	assert_int_equal(mount("none", huge, "tmpfs", 0, NULL), 0);
+	FAILS(0, hidden, "gc", "--yes", "--companions", dir);
+	assert_int_equal(umount(huge), 0);
+	assert_kept();
+
+	/* Somebody else's. */
+	assert_int_equal(chmod(huge, 0700) || chmod(dir, 0777) ||
+				 chown(a, NOBODY, NOBODY),
+			 0);
+	cmd.uid = NOBODY;
+	FAILS(0, hidden, "gc", "--yes", dir);
+	assert_kept();
+
+	cmd.uid = 0;
+	IS(0, "gc", "--yes", dir);
+	assert_int_equal(access(a, F_OK), -1);
+	assert_int_equal(probe_files(huge), 0);
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(gc_never_takes_the_companion_of_a_new_arena),
 		TEST(gc_looks_again_for_the_owner_of_a_companion),
 		TEST(gc_takes_an_arena_aside_for_an_arena),
+		TEST(gc_keeps_what_has_its_companion_out_of_sight),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
