@@ -225,7 +225,7 @@ void tmc_shmem_close(tmc_shmem_t *shm)
 	shmi_api_rise(shm->seat);
 	{
 		SHMI_API_BEGIN;
-		shmi_arena_close(shm->arena);
+		shmi_open_close(shm->arena);
 		SHMI_API_END;
 	}
 	free(shm);

@@ -16,6 +16,7 @@ struct shmi_arena {
 	struct shmi_lock lock;	  /* lock.h is the shared header, mapped */
 	int fd;			  /* the arena's file */
 	int hugefd;		  /* its companion; -1: small pages */
+	bool named;		  /* huge: its file had a name to be found by */
 	_Atomic bool writable;	  /* only ever becomes true */
 	_Atomic bool no_allocate; /* the file system has no fallocate; only ever
 				   * becomes true */

@@ -411,6 +411,7 @@ static int set_mode(struct making *m)
 /* Before the link nobody can see it, after it all is there. */
 static int publish(struct making *m)
 {
+	struct shmi_stat st;
 	int err;
 
 	if (!m->plan->path)
@@ -425,6 +426,7 @@ static int publish(struct making *m)
 		return err;
 	m->temp[0] = '\0';
 	shmi_companion_settle(&m->k, &m->a->c, m->ino);
+	m->a->named = m->plan->huge && !shmi_os_fstat(m->o.fd, &st) && st.nlink;
 	return 0;
 }
 

@@ -49,7 +49,8 @@
  * What is mapped first and looked at for its length is the companion then; for
  * writing it is mapped for reading and an mprotect follows (os_map.c).
  *
- * Close: munmap, munmap, close of the companion, if there is one, and close.
+ * Close: munmap, munmap, close of the companion, if there is one, and close;
+ * with a companion fstat before that, whether the file has lost its name.
  *
  * A death in between leaves nothing but what the kernel takes back, since the
  * file is changed only by the repair, which can be repeated.
@@ -259,6 +260,7 @@ static int open_new(struct attempt *t, const struct shmi_stat *st,
 	a->writable = t->rw;
 	a->fd = t->o.fd;
 	a->hugefd = t->o.hugefd;
+	a->named = st->nlink;
 	err = enter(t, a);
 	if (err) {
 		shmi_arena_drop(&t->o, a);
@@ -475,6 +477,29 @@ static int unlink_companion(void *arg)
 	const struct search *s = arg;
 
 	return shmi_companion_unlink(s->c, s->fd, s->ino);
+}
+
+/*
+ * rm(1), or an unlink by who cannot see the mount, takes the file and leaves the
+ * companion. Nobody can open it by its name any more, and a file that has lost
+ * its last name gets no other; so who closes it takes the companion along. A
+ * death does not: "shmemctl gc --companions" is for the rest.
+ */
+static void remove_orphan(struct shmi_arena *a)
+{
+	struct search s = { .fd = a->fd, .ino = a->ino, .c = &a->c };
+	struct shmi_stat st;
+
+	if (a->hugefd < 0 || !a->named || shmi_os_fstat(a->fd, &st) ||
+	    st.nlink || shmi_os_fstat(a->hugefd, &st) || !st.nlink)
+		return;
+	shmi_arena_search(unlink_companion, &s);
+}
+
+void shmi_open_close(struct shmi_arena *a)
+{
+	remove_orphan(a);
+	shmi_arena_close(a);
 }
 
 /* Through a descriptor of its own, so that a file which is put in the place of

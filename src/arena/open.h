@@ -30,6 +30,8 @@ int shmi_open_create(const struct shmi_plan *plan, struct shmi_arena **out);
 int shmi_open_path(const char *path, bool rw, struct shmi_arena **out);
 /* @rw tells whether @fd can write. */
 int shmi_open_fds(int fd, int hugefd, bool *rw, struct shmi_arena **out);
+/* For a handle: gives its reference back. */
+void shmi_open_close(struct shmi_arena *a);
 /* @idle: only if nobody has it open, or -EBUSY. */
 int shmi_open_unlink(const char *path, bool idle);
 

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -115,6 +116,97 @@ static void the_companion_goes_with_the_last_name(void **state)
 	assert_int_equal(probe_files(box_path("huge")), 0);
 }
 
+/* ----- a companion that has lost its arena ----- */
+
+static int grows_and_closes(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm = tmc_shmem_open(arg);
+	uint64_t word;
+
+	PEER_CHECK(shm && !peer_put(self, 0) && !peer_get(self, &word));
+	PEER_CHECK(list_count(shm) == 10 && tmc_shmem_grow(shm, huge));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void who_closes_takes_a_companion_without_its_arena(void **state)
+{
+	const char *a = box_path("one/a"), *b = box_path("one/b");
+	tmc_shmem_t *shm, *reader;
+	struct peer p;
+	uint64_t word;
+
+	(void)state;
+	NEED_PAGES();
+	/* As long as there is any name it stays. */
+	make(a);
+	shm = tmc_shmem_open(a);
+	assert_int_equal(link(a, b) || unlink(a) || rename(b, a), 0);
+	tmc_shmem_close(shm);
+	assert_whole(a);
+	/* Others go on. */
+	assert_int_equal(peer_fork(&p, grows_and_closes, (void *)(uintptr_t)a),
+			 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	shm = tmc_shmem_open(a);
+	reader = tmc_shmem_open_readonly(a);
+	assert_true(shm && reader);
+	assert_int_equal(unlink(a), 0);
+	assert_int_equal(probe_files(box_path("huge")), 1);
+	tmc_shmem_close(reader);
+	assert_int_equal(probe_files(box_path("huge")), 0);
+	assert_int_equal(list_count(shm), 10);
+	tmc_shmem_close(shm);
+	assert_int_equal(peer_put(&p, 0), 0);
+	assert_int_equal(peer_end(&p), 0);
+	/* Who has made it is no other. */
+	shm = tmc_shmem_create(a, &alloc, NULL, huge);
+	assert_int_equal(unlink(a), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(probe_files(box_path("huge")), 0);
+}
+
+static int unlinks_without_the_mount(struct peer *self, void *arg)
+{
+	(void)self;
+	PEER_CHECK(!unshare(CLONE_NEWNS) && !umount(box_path("huge")));
+	PEER_CHECK(!tmc_shmem_open(arg) && errno == ENOENT);
+	PEER_CHECK(!tmc_shmem_unlink(arg));
+	return 0;
+}
+
+static int unlinks_as_nobody(struct peer *self, void *arg)
+{
+	(void)self;
+	PEER_CHECK(!peer_become(NOBODY));
+	PEER_CHECK(!tmc_shmem_unlink(arg));
+	return 0;
+}
+
+static void unlink_takes_the_file_where_the_mount_is_not(void **state)
+{
+	peer_fn *const fn[] = { unlinks_without_the_mount, unlinks_as_nobody };
+	const char *a = box_path("one/a");
+	tmc_shmem_t *shm;
+	size_t i;
+
+	(void)state;
+	NEED_PAGES();
+	assert_int_equal(chmod(box_path("one"), 0777), 0);
+	assert_int_equal(chmod(box_path("huge"), 0700), 0);
+	for (i = 0; i < sizeof(fn) / sizeof(fn[0]); i++) {
+		make(a);
+		shm = tmc_shmem_open(a);
+		assert_non_null(shm);
+		assert_int_equal(peer_run(fn[i], (void *)(uintptr_t)a), 0);
+		assert_int_equal(access(a, F_OK), -1);
+		assert_int_equal(probe_files(box_path("huge")), 1);
+		assert_int_equal(list_count(shm), 10);
+		tmc_shmem_close(shm);
+		assert_int_equal(probe_files(box_path("huge")), 0);
+	}
+}
+
 /* ----- an unlink that fails has changed nothing ----- */
 
 static void refuses(const char *path, int err)
@@ -207,6 +299,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_copy_with_the_same_inode_number_leads_nowhere),
 		T(the_companion_goes_with_the_last_name),
+		T(who_closes_takes_a_companion_without_its_arena),
+		T(unlink_takes_the_file_where_the_mount_is_not),
 		T(unlink_of_a_mount_point_changes_nothing),
 		T(unlink_without_permission_changes_nothing),
 		T(unlink_in_an_unchangeable_folder_changes_nothing),
