@@ -51,23 +51,14 @@ struct making {
 
 static int split_path(struct making *m)
 {
-	const char *path = m->plan->path, *slash = strrchr(path, '/');
-	size_t len = slash ? (size_t)(slash - path) : 0;
+	const char *path = m->plan->path;
 
 	if (!*path)
 		return -ENOENT;
 	if (strlen(path) >= PATH_MAX)
 		return -ENAMETOOLONG;
-	m->name = slash ? slash + 1 : path;
-	if (!*m->name)
-		return -EISDIR;
-	if (!slash)
-		memcpy(m->dir, ".", 2);
-	else if (!len)
-		memcpy(m->dir, "/", 2);
-	else
-		memcpy(m->dir, path, len); /* the rest is zero */
-	return 0;
+	m->name = shmi_os_split(path, m->dir);
+	return *m->name ? 0 : -EISDIR;
 }
 
 /* ----- the file ----- */

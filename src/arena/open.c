@@ -442,8 +442,7 @@ static bool no_rename(int err)
  */
 static int remove_just(const char *path, const struct shmi_stat *st)
 {
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
+	const char *name = shmi_os_split(path, NULL);
 	char aside[PATH_MAX];
 	uint64_t random = 0;
 	int err = shmi_os_random(&random, sizeof(random)), back, len;

@@ -385,17 +385,26 @@ static bool owns_all(void)
 	return !syscall(SYS_capget, &head, caps) && caps[0].effective >> 3 & 1;
 }
 
+const char *shmi_os_split(const char *path, char dir[PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+
+	if (dir && slash)
+		snprintf(dir, PATH_MAX, "%.*s",
+			 slash == path ? 1 : (int)(slash - path), path);
+	else if (dir)
+		memcpy(dir, ".", 2);
+	return slash ? slash + 1 : path;
+}
+
 int shmi_os_may_unlink(const char *path)
 {
 	const uint64_t fixed = STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE;
-	const char *slash = strrchr(path, '/');
-	char dir[PATH_MAX] = ".";
+	char dir[PATH_MAX];
 	struct statx f, d;
 	int err;
 
-	if (slash)
-		snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path + 1),
-			 path);
+	shmi_os_split(path, dir);
 	err = CALL(int,
 		   statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_UID, &f));
 	if (!err)

@@ -3,6 +3,7 @@
 #ifndef SHMI_OS_H
 #define SHMI_OS_H
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -79,6 +80,12 @@ int shmi_os_fsid(int fd, uint64_t *id);
 /* Whether one more page can be had for a hugetlbfs file: 0 or -ENOMEM. */
 int shmi_os_has_page(int fd, size_t pagesize);
 void shmi_os_close(int fd); /* -1 is allowed */
+
+/*
+ * The last part of @path, which may be empty. @dir, if not NULL, gets the rest
+ * without the slash in between, or ".": of a path below PATH_MAX all of it.
+ */
+const char *shmi_os_split(const char *path, char dir[PATH_MAX]);
 
 /* Calls @each with a text file's lines until it returns non-zero: that. */
 int shmi_os_lines(const char *path, int (*each)(char *line, void *arg),
