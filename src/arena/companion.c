@@ -41,8 +41,7 @@
 static void final_name(char name[96], const struct layout_const *c,
 		       uint64_t ino)
 {
-	snprintf(name, 96, "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
-		 ino, c->token[0], c->token[1]);
+	snprintf(name, 96, LAYOUT_COMPANION, ino, c->token[0], c->token[1]);
 }
 
 /* splitmix64's: each bit of @x changes half of those that come out. */

@@ -4,6 +4,7 @@
 #define SHMI_LAYOUT_H
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,9 @@
 #define LAYOUT_LOCK_SLOT0 (LAYOUT_LOCK_FIRST + 16)
 #define LAYOUT_LOCK_GUEST (LAYOUT_LOCK_SLOT0 + LAYOUT_SLOTS)
 #define LAYOUT_LOCK_GATE (LAYOUT_LOCK_GUEST + 1)
+
+/* The companion's name, for printf: inode number of the arena's file, token. */
+#define LAYOUT_COMPANION "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64
 
 /* layout_const.flags */
 #define LAYOUT_POPULATE 1u

@@ -113,14 +113,13 @@ static int try_companion(int dirfd, const char *dir, uint64_t pagesize,
 	return done;
 }
 
-/* By its name, as companion.c has it. It is gone only where all mounts that
- * might have it were looked into. */
+/* By its name. It is gone only where all mounts that might have it were looked
+ * into. */
 static void find_companion(struct ctl_arena *a)
 {
 	struct finding f = { .a = a };
 
-	snprintf(f.name, sizeof(f.name),
-		 "libshmem-%016" PRIx64 "-%016" PRIx64 "%016" PRIx64,
+	snprintf(f.name, sizeof(f.name), LAYOUT_COMPANION,
 		 (uint64_t)a->st.st_ino, a->h.c.token[0], a->h.c.token[1]);
 	ctl_each_hugetlbfs(try_companion, &f);
 	a->missing = f.hidden ? NO_LOOK : f.seen ? NO_COMPANION : NO_MOUNT;
