@@ -193,11 +193,17 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 		return err;
 	hp = t->hp;
 	shmi_large_let_go(t);
+	err = shmi_heap_lock(hp);
+	if (err)
+		return err;
+	/* What comes home here may be blocks of our spans. */
+	shmi_stray_let_go(t);
+	shmi_span_sweep(hp, NULL, 0);
+	shmi_heap_unlock(hp);
 	shmi_span_let_go(t);
 	err = shmi_heap_lock(hp);
 	if (err)
 		return err;
-	shmi_span_sweep(hp, NULL, 0);
 	*released = shmi_run_purge(hp, pad);
 	while (shmi_heap_less(hp))
 		*released = true;

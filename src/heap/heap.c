@@ -69,6 +69,7 @@ static int current(struct shmi_heap *hp)
 		return err;
 	if (hp->torn) {
 		shmi_run_repair(hp);
+		shmi_stray_repair(hp);
 		hp->torn = false;
 	}
 	if (!hp->arena)
@@ -80,6 +81,7 @@ static int current(struct shmi_heap *hp)
 	deaths = hp->arena->lock.h->deaths;
 	if (!err && h->deaths != deaths) {
 		shmi_run_repair(hp);
+		shmi_stray_repair(hp);
 		h->deaths = deaths;
 	}
 	return err;
@@ -409,6 +411,9 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 		err = shmi_os_random(&h->secret, sizeof(h->secret));
 	if (err)
 		return err;
+	/* So that no small number and no address, which users have at the start
+	 * of their blocks, looks like a free block's word. */
+	h->secret = (h->secret & ~((uint64_t)3 << 62)) | (uint64_t)1 << 63;
 	h->format = HEAP_FORMAT;
 	h->flags = plan->flags | (plan->base ? HEAP_GIVEN : 0);
 	h->self = (uintptr_t)h;

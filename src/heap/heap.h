@@ -191,6 +191,11 @@ static inline uintptr_t heap_slice(const struct shmi_heap *hp,
 	return hp->chunk[at.chunk].start + at.slice * HEAP_SLICE;
 }
 
+/* ----- stray.c ----- */
+
+/* Under the lock: a flush that somebody died in. */
+void shmi_stray_repair(struct shmi_heap *hp);
+
 /* ----- span.c, block.c ----- */
 
 void *shmi_heap_malloc(struct heap_hdr *h, size_t n);

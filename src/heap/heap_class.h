@@ -59,6 +59,16 @@ static inline uint32_t span_bytes(const struct heap_run *r, uint32_t c)
 	return (HEAP_END - span_start(r)) / heap_size[c] * heap_size[c];
 }
 
+/* How many blocks of others a thread keeps for its own mallocs: as many as a
+ * span has, about. */
+#define SPAN_STRAYS 256u
+static inline uint32_t span_strays(uint32_t c)
+{
+	uint32_t n = (uint32_t)HEAP_SLICE / heap_size[c];
+
+	return n < SPAN_STRAYS ? n : SPAN_STRAYS;
+}
+
 /*
  * For each kind of run 2^32 / size + 1, so that off % size == 0 is
  * (uint32_t)(off * magic) < magic for off below 2^16. 0, so that nothing is,

@@ -27,8 +27,8 @@
  * What was taken, and what it brought, in ns for a malloc and its free as far as
  * the steps were measured apart (busy machine; make bench-heap has the whole):
  *
- *	one word for a span's list, its new blocks and its count, so that each
- *	step is one store; the common path inlined. pair 40 -> 7 to 9
+ *	one word for a list and its count, so that each step is one store; the
+ *	common path inlined. pair 40 -> 7 to 9
  *	fewer instructions on the common path: a table from a size to its span;
  *	what free asks for in one private line; a bound that is the top of its
  *	word; no register saved for the other paths. 82 -> 68 of them for a
@@ -49,20 +49,26 @@
  *	10.2 and 31, xfree 10.3 and 37 (tcmalloc: larson 5.5, 21, xfree 38, 139)
  *	freed large blocks are held by the thread, and kept by the heap, within
  *	limits. large 149,000 -> 160
+ *	others' blocks that a thread frees go into a list of its own, for its
+ *	next mallocs, and by the same way as its own blocks: lists have
+ *	addresses, not offsets in a slice, and what free must know of another's
+ *	span it finds where it looks for its own. larson 20.5 -> 12.0, xfree 19.8
+ *	-> 19.0, pair 3.0 -> 3.3, batch 4.6 -> 4.75 (Xeon; tcmalloc larson 11.4,
+ *	nearly all of it the harness's waiting for memory)
+ *	a span that is used up is noted as full only where a thread has many.
+ *	larson 12.0 -> 11.8
  *	heads at different places of their slices: no difference beyond the
  *	noise here; with one place all would share a few lines of the caches.
  *
- * Not taken: free blocks in private memory, be it a cache of a thread's or a
- * buffer of others' blocks on their way home, as those have that are faster in
- * larson: a death would lose them, and nobody could tell which they were.
+ * Not taken: free blocks in private memory, as the heaps have that are a bit
+ * faster: a death would lose them, and nobody could tell which they were.
  *
- * Nor others' blocks that a thread keeps for its own next mallocs in a list in
- * shared memory, which adoption gives back. As built, larson 11.0, or 27 without
- * a common cache; without any checks, in private memory, 10.3 and 25. What is
- * left to 5.5 and 21 is that half of the frees, at random, take another way than
- * the others. One list for all blocks of a class in a thread's hands, of
- * whichever span, and spans that are only looked at when it is empty or full,
- * would end that.
+ * Nor one list for all free blocks of a class in a thread's hands, its own, too:
+ * larson 11.6, but pair 4.2 and batch 5.5, since two words change with each call
+ * then; and blocks come back from all spans alike, so that none ever empties.
+ *
+ * Nor a list of others' blocks with a way of its own in free: half of larson's
+ * frees, at random, take another way than the others then. larson 20, no gain.
  *
  * Format 1 of the heap; everything in bytes unless it says slices.
  */
@@ -73,8 +79,9 @@
 #define HEAP_RUN_LEN 192u /* of struct heap_run; blocks follow */
 #define HEAP_COLOURS 16u
 #define HEAP_COLOUR 64u
-#define HEAP_CLASSES 37u /* sizes of small blocks; heap_class.h */
-#define HEAP_SCALES 12u	 /* of lengths of free runs: 2^k slices or more */
+#define HEAP_CLASSES 37u       /* sizes of small blocks; heap_class.h */
+#define HEAP_KNOWN_CLASSES 20u /* up to HEAP_QUICK */
+#define HEAP_SCALES 12u	       /* of lengths of free runs: 2^k slices or more */
 
 /*
  * A table's word, for the first slice of a run: how many slices it has, and
@@ -126,60 +133,78 @@ struct heap_hdr {
 
 /*
  * The head of a run. What others read at each free is in the first line, and
- * changes only when the run changes hands; the second is the owner's, a
- * thread, written by it alone, or under the lock by who adopts the span when
- * the owner is gone; the third is everybody's. Each word is checked where it is
- * used.
+ * seldom changes; the second is the owner's, a thread, written by it alone, or
+ * under the lock by who adopts the span when the owner is gone; the third is
+ * everybody's. Each word is checked where it is used.
  */
 struct heap_run {
 	_Atomic uint64_t mark;	   /* secret ^ address: a run of this heap */
-	uint64_t heap;		   /* address of the heap's header */
 	_Atomic uint64_t owner;	   /* heap.h; 0: nobody */
-	uint64_t len;		   /* large: bytes that the block's user has */
-	uint64_t block;		   /* large: its address */
 	uint32_t kind;		   /* size class, or HEAP_LARGE */
 	_Atomic uint32_t interior; /* 1: a block's user has an address inside
 				    * of it (memalign) */
-	uint32_t place;		   /* in the owner's private table, a hint */
-	_Atomic uint32_t ever;	   /* span: as in state or more, for others */
-	uint8_t pad0[64 - 56];
-	_Atomic uint64_t state; /* span: see below */
-	_Atomic uint32_t ready; /* span: bytes of blocks that have their pages;
+	/* Span: bytes of blocks that were ever used, behind which are new ones.
+	 * 0 in all other classes' places, so that who knew a span of another
+	 * class here sees that it is gone. */
+	_Atomic uint16_t ever[HEAP_KNOWN_CLASSES];
+
+	_Atomic uint64_t state;	 /* span: see below */
+	_Atomic uint64_t stray;	 /* span: see below */
+	_Atomic uint32_t ready;	 /* span: bytes of blocks that have their pages;
 				 * large: slices, if all have, else 0, or
 				 * HEAP_HOLES */
-	_Atomic uint32_t taken; /* span: list on its way from others to the
-				 * owner's; span.c */
-	uint8_t pad1[64 - 16];
-	_Atomic uint64_t others; /* span: blocks that others have freed; see
-				  * below */
-	uint8_t pad2[64 - 8];
+	_Atomic uint32_t taken;	 /* span: list on its way from others to the
+				  * owner's, */
+	_Atomic uint32_t adding; /* new blocks on their way there, up to here;
+				  * span.c has both */
+	uint32_t place;		 /* in the owner's private table, a hint */
+	_Atomic uint64_t flight; /* span: a stray on its way home; stray.c */
+	uint64_t heap;		 /* address of the heap's header */
+	uint64_t len;		 /* large: bytes that the block's user has */
+	uint64_t block;		 /* large: its address */
+
+	_Atomic uint64_t others;   /* span: blocks that others have freed; see
+				    * below */
+	_Atomic uint32_t ever_big; /* span of another class: as ever */
+	uint8_t pad[64 - 12];
 };
 
 /*
- * All that malloc and free change in a span is one word, so that each step is
- * one store and a death finds it done or not:
+ * A list of free blocks. All that malloc and free change is one word, so
+ * that each step is one store and a death finds it done or not:
  *
- *	bits 0..15   offset of the first free block in the slice; 0: none
- *	bits 16..29  blocks not free, as far as the owner knows
- *	bit 30       the owner takes blocks from here now
- *	bit 31       the owner found nothing here, and wants to hear of a free
- *	bits 48..63  bytes of blocks that were ever used; behind are new ones
+ *	bits 0..13   state: blocks not free, as far as the owner knows
+ *		     stray: how many more the list takes
+ *	bit 14	     state: the owner takes blocks from here now
+ *	bit 15	     state: the owner found nothing here, and wants to hear of a
+ *		     free
+ *	bits 16..63  address of the first block; 0: none
+ *
+ * The owner's own blocks are in the state of their spans. Those of others that
+ * he freed are in the stray list of one of his spans of that class, for his next
+ * mallocs; to their spans they are in use.
+ *
+ * A free block's first word is the next one's address, or 0, exclusive-or the
+ * secret, of whichever list.
  */
-#define SPAN_LIST 0xfff0u
-#define SPAN_USED_ONE ((uint64_t)1 << 16)
-#define SPAN_CURRENT ((uint64_t)1 << 30)
-#define SPAN_FULL ((uint64_t)1 << 31)
-#define SPAN_EVER_SHIFT 48
+#define SPAN_USED 0x3fffu
+#define SPAN_CURRENT 0x4000u
+#define SPAN_FULL 0x8000u
+#define SPAN_LIST_SHIFT 16
 
 /*
- * "others", which anybody pushes a block on; 0: none.
+ * "others", which anybody pushes a block on; 0 but for the last: none.
  *
- *	bits 0..15   offset of the first
+ *	bits 0..15   offset in the slice of the first
  *	bits 16..31  how many
  *	bits 32..47  offset of the last
+ *	bits 48..63  strays that came home, modulo 2^16 (stray.c)
  */
+#define OTHERS_FIRST 0xfff0u
 #define OTHERS_ONE ((uint64_t)1 << 16)
 #define OTHERS_LAST_SHIFT 32
+#define OTHERS_HOME ((uint64_t)1 << 48)
+#define OTHERS_LIST (OTHERS_HOME - 1)
 
 #define HEAP_LARGE 63u /* no size class */
 /* Pages of the run may be missing anywhere: they are not to be kept. */

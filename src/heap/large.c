@@ -151,6 +151,7 @@ static void write_head(struct shmi_thread *t, struct heap_run *r, uint64_t n,
 {
 	r->heap = (uintptr_t)t->hp->h;
 	r->kind = HEAP_LARGE;
+	shmi_span_clear(r);
 	r->len = n;
 	r->block = (uintptr_t)block_of(r, align);
 	set(r->owner, t->owner);

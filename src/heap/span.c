@@ -2,26 +2,33 @@
 /* span.c - spans of small blocks */
 /*
  * A span is one slice of blocks of one size. It has an owner, a thread, which
- * alone takes blocks from it and gives its own back to its list of free ones;
- * others push theirs on the list "others". So the common malloc and free
- * (span.h) have neither lock nor locked instruction.
+ * alone takes blocks from it and gives its own back to its list of free ones.
+ * What the thread frees of another's span goes into its stray list, for its own
+ * next mallocs, in the same way; when that is full, or the thread has no span of
+ * that class, the block goes home at once: it is pushed on the list "others" of
+ * its span, from where the owner takes it. So the common malloc and free (span.h)
+ * have neither lock nor locked instruction, and do not ask whose a block was.
  *
  * Death of the owner, at each store:
  *
- *	malloc	the state is the step: before it the block is free, after it
- *		the dead one's
- *	free	the block's word first, then the state: before that the block
+ *	malloc	the list's word is the step: before it the block is free, after
+ *		it the dead one's
+ *	free	the block's word first, then the list's: before that the block
  *		is the dead one's
  *	others	the same with a compare-and-swap
- *	new blocks
- *		their words first, then the head's note for others of how many
- *		there are, then the state, which both counts them as used once
- *		and has them in the list
+ *	new blocks (add_new)
+ *		their words first; adding = their end; the state has them in the
+ *		list; ever counts them as used once; adding = 0. With adding
+ *		set, adoption sees in the list whether it has them, and does the
+ *		rest or nothing
  *	moving others to the list (collect):
  *		taken = its head; others = 0, if it still was that; the end
  *		of it = the list; the list = its head; taken = 0. With taken
  *		set, adoption finds out which of these steps were done, and
  *		does the rest, and counts how many blocks are in use
+ *
+ * A span that has strays is not given up. Those of the dead are brought home
+ * before their spans are looked at (stray.c).
  *
  * An orphan's owner is 0 or somebody dead; the next one who needs a span, and
  * trim, find it by a look at all runs (sweep), under the lock. That is done
@@ -53,13 +60,17 @@ void shmi_span_bad_list(const struct shmi_thread *t, const void *at)
 	shmi_heap_die("free block overwritten", at, t->h);
 }
 
-uint32_t shmi_span_used(const struct heap_run *r)
+/* Strays are in use to their spans, and free to whose list has them: so of a
+ * span alone it may be less than nothing. */
+size_t shmi_span_used(const struct heap_run *r)
 {
 	uint32_t kind = r->kind; /* once: it may change */
+	size_t strays;
 
-	return kind < HEAP_CLASSES
-		       ? span_blocks(span_state(r)) * heap_size[kind]
-		       : 0;
+	if (kind >= HEAP_CLASSES)
+		return 0;
+	strays = span_strays(kind) - span_blocks(get(r->stray));
+	return (span_blocks(span_state(r)) - strays) * heap_size[kind];
 }
 
 /*
@@ -71,132 +82,24 @@ uint32_t shmi_span_used(const struct heap_run *r)
 bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r)
 {
 	uint64_t all = get(r->others), state = span_state(r);
-	uint64_t list = state & SPAN_LIST, last;
+	uintptr_t list = span_first(state), base = heap_base(r);
 
-	if (!all)
+	if (!(all & OTHERS_LIST))
 		return false;
 	do {
-		set(r->taken, (uint16_t)all);
+		set(r->taken, all & OTHERS_FIRST);
 		/* acquire: the words of the blocks in it */
-	} while (!atomic_compare_exchange_weak_explicit(&r->others, &all, 0,
-							memory_order_acq_rel,
-							memory_order_relaxed));
-	last = all >> OTHERS_LAST_SHIFT & SPAN_LIST;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->others, &all, all & ~OTHERS_LIST, memory_order_acq_rel,
+		memory_order_relaxed));
 	if (list)
-		span_link(hp, r, last, list);
-	span_step(r, state - list + (all & SPAN_LIST) -
-			     (uint16_t)(all / OTHERS_ONE) * SPAN_USED_ONE);
+		span_link(hp->secret,
+			  base + (all >> OTHERS_LAST_SHIFT & OTHERS_FIRST),
+			  list);
+	span_step(&r->state, base + (all & OTHERS_FIRST),
+		  (uint16_t)(state - (uint16_t)(all / OTHERS_ONE)));
 	set(r->taken, 0);
 	return true;
-}
-
-/* ----- the owner's rings ----- */
-
-static struct heap_known *known(const struct shmi_thread *t,
-				const struct heap_run *r)
-{
-	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
-}
-
-static struct heap_known knowledge(const struct shmi_thread *t,
-				   struct heap_run *r, uint32_t class)
-{
-	return (struct heap_known){ r + 1, span_key(t->secret, r),
-				    heap_magic[class], class };
-}
-
-/* Entry @e, or none, is the one that blocks come from. */
-static void make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
-{
-	struct heap_run *old = t->cur[class], *r = &shmi_span_none;
-	uint32_t i = class ? heap_size[class - 1] / 16u + 1 : 0;
-
-	if (old != r)
-		span_step(old, span_state(old) & ~SPAN_CURRENT);
-	if (e != SPAN_NO_ENTRY) {
-		r = t->own[e].run;
-		t->idle -= t->own[e].idle;
-		t->own[e].idle = false;
-		span_step(r, (span_state(r) & ~SPAN_FULL) | SPAN_CURRENT);
-	}
-	t->ring[class] = e;
-	t->cur[class] = r;
-	for (; i <= heap_size[class] / 16u && i <= HEAP_QUICK / 16; i++)
-		t->quick[i] = r;
-}
-
-/* Behind entry @at. */
-static void ring_in(struct shmi_thread *t, uint32_t at, uint32_t e)
-{
-	t->own[e].prev = at;
-	t->own[e].next = t->own[at].next;
-	t->own[t->own[e].next].prev = e;
-	t->own[at].next = e;
-}
-
-void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
-{
-	uint32_t e = t->spare, at = t->ring[class];
-
-	t->spare = t->own[e].next;
-	t->own[e].run = r;
-	t->own[e].class = (uint8_t) class;
-	t->own[e].idle = false;
-	t->own[e].bytes = span_bytes(r, class);
-	*known(t, r) = knowledge(t, r, class);
-	if (at == SPAN_NO_ENTRY)
-		t->own[e].next = t->own[e].prev = e;
-	else
-		ring_in(t, at, e);
-	t->count[class]++;
-	t->spans++;
-	r->place = e;
-	make_current(t, class, e);
-}
-
-static void ring_out(struct shmi_thread *t, uint32_t e)
-{
-	t->own[t->own[e].prev].next = t->own[e].next;
-	t->own[t->own[e].next].prev = t->own[e].prev;
-}
-
-static void ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
-{
-	struct heap_known *k = known(t, t->own[e].run);
-	uint32_t next = t->own[e].next;
-
-	if (t->ring[class] == e)
-		make_current(t, class, next == e ? SPAN_NO_ENTRY : next);
-	ring_out(t, e);
-	if (k->blocks == t->own[e].run + 1)
-		*k = (struct heap_known){ 0 };
-	t->own[e].run = NULL;
-	t->own[e].next = t->spare;
-	t->spare = e;
-	t->count[class]--;
-	t->spans--;
-	t->idle -= t->own[e].idle;
-}
-
-/* The span's entry; its hint is in shared memory. */
-static uint32_t entry_of(const struct shmi_thread *t, const struct heap_run *r)
-{
-	uint32_t e = r->place;
-
-	if (e >= t->room || t->own[e].run != r)
-		shmi_heap_die("head of a span overwritten", r, t->h);
-	return e;
-}
-
-/* A full span has room again: the next one to be looked at. */
-static void ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
-{
-	uint32_t at = t->ring[class];
-
-	if (at == e || t->own[at].next == e)
-		return;
-	ring_out(t, e);
-	ring_in(t, at, e);
 }
 
 /* ----- malloc ----- */
@@ -230,9 +133,9 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 /* Blocks that were never used, into the list, which is empty. */
 static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
-	uint64_t state = span_state(r), off;
-	uint32_t size = heap_size[class], ever = span_ever(state);
-	uint32_t end = get(r->ready), most, start = span_start(r);
+	uintptr_t first = (uintptr_t)(r + 1), at;
+	uint32_t size = heap_size[class], ever = span_ever(r, class);
+	uint32_t end = get(r->ready), most;
 
 	if (end > span_bytes(r, class) || ever > end || ever % size ||
 	    end % size)
@@ -242,12 +145,15 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	most = heap_whole(LINK_BYTES, class);
 	if (end - ever > most)
 		end = ever + most;
-	for (off = start + ever; off + size < start + end; off += size)
-		span_link(t->hp, r, off, off + size);
-	span_link(t->hp, r, off, 0);
-	set(r->ever, end);
-	span_step(r, (uint64_t)end << SPAN_EVER_SHIFT | (uint32_t)state |
-			     (start + ever));
+	for (at = first + ever; at + size < first + end; at += size)
+		span_link(t->secret, at, at + size);
+	span_link(t->secret, at, 0);
+	set(r->adding, end);
+	span_step(&r->state, first + ever, (uint16_t)span_state(r));
+	span_set_ever(r, class, end);
+	set(r->adding, 0);
+	if (shmi_ring_known(t, r)->blocks == r + 1)
+		set(shmi_ring_known(t, r)->ours, (uint16_t)end);
 	return true;
 }
 
@@ -257,13 +163,13 @@ SHMI_MAY_TOUCH
 static void poison_list(const struct shmi_thread *t, struct heap_run *r,
 			uint32_t class)
 {
-	uint64_t off = span_state(r) & SPAN_LIST, n = HEAP_SLICE, next;
+	uint64_t at = span_first(span_state(r)), n = HEAP_SLICE, next;
 
-	for (; off && n--; off = next) {
-		next = get(*span_word(r, off)) ^ span_key(t->secret, r);
-		if (!span_is_offset(next))
+	for (; at && n--; at = next) {
+		if (at - heap_base(r) >= HEAP_SLICE)
 			return; /* the next pop says so */
-		shmi_poison(span_word(r, off), heap_size[class]);
+		next = get(*(_Atomic uint64_t *)at) ^ t->secret;
+		shmi_poison((void *)at, heap_size[class]);
 	}
 }
 #else
@@ -274,15 +180,14 @@ static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 		      uint32_t class)
 {
 	struct heap_run *r = o->run;
-	uint64_t state = span_state(r);
 
-	if (state & SPAN_LIST)
+	if (span_first(span_state(r)))
 		return true;
 	if (shmi_span_collect(t->hp, r)) {
 		poison_list(t, r, class);
 		return true;
 	}
-	return span_ever(state) < o->bytes &&
+	return span_ever(r, class) < o->bytes &&
 	       (add_new(t, r, class) ||
 		(get_ready(t, r, class) && add_new(t, r, class)));
 }
@@ -296,14 +201,24 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 		struct shmi_own *o = &t->own[e];
 
 		if (has_block(t, o, class)) {
-			make_current(t, class, e);
+			shmi_ring_make_current(t, class, e);
 			return true;
 		}
-		span_step(o->run, span_state(o->run) | SPAN_FULL);
+		if (t->count[class] > LOOK)
+			span_set_low(o->run, span_state(o->run) | SPAN_FULL);
 		e = o->next;
 	}
-	make_current(t, class, e);
+	shmi_ring_make_current(t, class, e);
 	return false;
+}
+
+void shmi_span_clear(struct heap_run *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < HEAP_KNOWN_CLASSES; i++)
+		set(r->ever[i], 0);
+	set(r->ever_big, 0);
 }
 
 /* Under the lock: a free slice becomes a span of ours. All of its head is
@@ -334,14 +249,17 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->interior, 0);
 	r->len = r->block = 0;
 	set(r->state, 0);
-	set(r->ever, 0);
+	shmi_span_clear(r);
+	set(r->stray, span_strays(class));
 	set(r->ready, ready);
 	set(r->taken, 0);
+	set(r->adding, 0);
+	set(r->flight, 0);
 	set(r->others, 0);
 	set(r->owner, t->owner);
 	set(r->mark, heap_mark(hp, r));
 	shmi_run_take(hp, at, 1, ready < span_bytes(r, class));
-	shmi_span_add(t, class, r);
+	shmi_ring_add(t, class, r);
 	return 0;
 }
 
@@ -379,26 +297,54 @@ static int more_spans(struct shmi_thread *t, uint32_t class)
 	return err;
 }
 
-/* The list may be forged. Callers write zeroes and copies into the block, and
- * find an aligned address in it, so all of it lies in the span's slice. */
+/* What others have freed and we could use goes before what is ours: the next
+ * that we free of theirs needs room. NULL: -errno. */
+static _Atomic uint64_t *find_list(struct shmi_thread *t, uint32_t class,
+				   int *err)
+{
+	struct heap_run *home = t->home[class];
+
+	*err = 0;
+	if (home && span_first(get(home->stray)))
+		return &home->stray;
+	while (!span_first(span_state(t->cur[class]))) {
+		if (!look_around(t, class))
+			*err = more_spans(t, class);
+		if (*err)
+			return NULL;
+	}
+	return &t->cur[class]->state;
+}
+
+/* Callers write zeroes and copies into the block, and find an aligned address in
+ * it, so all of it lies in the arena. */
+static bool may_be_block(struct shmi_thread *t, uint32_t class, uintptr_t p)
+{
+	if (p % 16)
+		return false;
+	if (!t->hp->arena)
+		return true;
+	if (p - t->lo > t->len - HEAP_SLICE)
+		shmi_thread_refresh(t);
+	return p - t->lo <= t->len - heap_size[class];
+}
+
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class)
 {
-	uint64_t state = span_state(t->cur[class]);
-	int err = 0;
+	_Atomic uint64_t *list;
+	uint64_t state;
+	int err;
 
-	while (!(state & SPAN_LIST)) {
-		if (!look_around(t, class))
-			err = more_spans(t, class);
-		if (err) {
-			errno = -err;
-			return NULL;
-		}
-		state = span_state(t->cur[class]);
+	list = find_list(t, class, &err);
+	if (!list) {
+		errno = -err;
+		return NULL;
 	}
-	if ((state & SPAN_LIST) > HEAP_END - heap_size[class])
-		shmi_span_bad_list(t,
-				   span_word(t->cur[class], state & SPAN_LIST));
-	return span_pop(t, t->cur[class], class, state);
+	shmi_ring_aim(t, class, list);
+	state = get(*list); /* once: it may be forged */
+	if (!may_be_block(t, class, span_first(state)))
+		shmi_span_bad_list(t, (void *)span_first(state));
+	return span_pop(t, list, class, state);
 }
 
 /* ----- free ----- */
@@ -421,7 +367,7 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 			      ? 0
 			      : (uint32_t)at % heap_size[class];
 
-	if (at >= get(r->ever) || at >= span_bytes(r, class) ||
+	if (at >= span_ever(r, class) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
 	return (uintptr_t)p % HEAP_SLICE - in;
@@ -434,13 +380,16 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 	return (char *)span_word(r, offset_of(hp, r, *class, p));
 }
 
-/* A span without a block in use. Its state says first that there is no list,
- * since its pages may go. */
+/* A span without a block in use, unless it has strays. Its state says first
+ * that there is no list, since its pages may go. */
 static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		    uint32_t e)
 {
-	ring_drop(t, class, e);
-	span_step(r, 0);
+	if (span_first(get(r->stray)))
+		return;
+	shmi_ring_leave_home(t, r, class);
+	shmi_ring_drop(t, class, e);
+	set(r->state, 0);
 	shmi_unpoison((void *)heap_base(r), HEAP_SLICE);
 	shmi_run_give(t->hp, r, span_is_part(r, class), true);
 }
@@ -495,17 +444,19 @@ void shmi_span_let_go(struct shmi_thread *t)
 	}
 }
 
-void shmi_span_emptied(struct shmi_thread *t, void *p)
+/* A block of ours, which is not free. */
+static void put_own(struct shmi_thread *t, struct heap_run *r, uint32_t class,
+		    void *p)
 {
-	struct heap_run *r = heap_run_of(p);
-	uint32_t e = entry_of(t, r), class = t->own[e].class;
+	uint32_t e = shmi_ring_entry(t, r);
 	uint64_t state = span_state(r);
 
-	if (state & SPAN_FULL) {
-		span_step(r, state & ~SPAN_FULL);
-		ring_next(t, class, e);
+	span_put(t, &r->state, class, p, state);
+	if ((state & SPAN_FULL) && !(state & SPAN_CURRENT)) {
+		span_set_low(r, span_state(r) & ~(uint64_t)SPAN_FULL);
+		shmi_ring_next(t, class, e);
 	}
-	if (!span_blocks(state))
+	if (span_blocks(state) == 1 && !(state & SPAN_CURRENT))
 		retire(t, r, class, e);
 }
 
@@ -523,35 +474,34 @@ static inline void fetch_to_write(uintptr_t at)
 #endif
 }
 
-/* A block that is not free. @key is the span's. */
 SHMI_MAY_TOUCH
-static inline void put_on_others(struct heap_run *r, uint64_t key, uint64_t off)
+void shmi_span_push_others(struct heap_run *r, uint64_t secret, uint64_t off,
+			   uint64_t home)
 {
-	_Atomic uint64_t *w = span_word(r, off);
+	uintptr_t base = heap_base(r), first;
 	uint64_t all = get(r->others), next;
 
 	do {
-		atomic_store_explicit(w, key ^ (all & SPAN_LIST),
-				      memory_order_relaxed);
-		next = all ? (all & ~(uint64_t)UINT16_MAX) + OTHERS_ONE + off
-			   : off << OTHERS_LAST_SHIFT | OTHERS_ONE | off;
+		first = all & OTHERS_FIRST;
+		span_link(secret, base + off, first ? base + first : 0);
+		next = all & OTHERS_LIST ? (all & ~(uint64_t)UINT16_MAX) +
+						   OTHERS_ONE + off
+					 : all + (off << OTHERS_LAST_SHIFT |
+						  OTHERS_ONE | off);
 		/* release: the word, and what the block's last user did */
-	} while (!atomic_compare_exchange_weak_explicit(&r->others, &all, next,
-							memory_order_release,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->others, &all, next + home, memory_order_release,
+		memory_order_relaxed));
 }
 
-/* One that may be free. */
-SHMI_MAY_TOUCH
-static inline void push_to_others(struct shmi_thread *t, struct heap_run *r,
-				  uint64_t key, uint64_t off)
+static void put(struct shmi_thread *t, struct heap_run *r, uint32_t class,
+		void *p)
 {
-	_Atomic uint64_t *w = span_word(r, off);
-
-	if (__builtin_expect(span_is_offset(get(*w) ^ key), 0))
-		shmi_span_free_marked(t, (void *)w);
+	if (get(r->owner) == t->owner)
+		put_own(t, r, class, p);
 	else
-		put_on_others(r, key, off);
+		shmi_span_push_others(r, t->secret, (uintptr_t)p % HEAP_SLICE,
+				      0);
 }
 
 /* Not inlined, and a last call where it is called, so that the common ways save
@@ -561,48 +511,67 @@ __attribute__((noinline, cold)) void shmi_span_free_marked(
 {
 	struct heap_run *r = heap_run_of(p);
 	uint32_t class = shmi_span_class(t->hp, r);
-	struct heap_known k = knowledge(t, r, class);
-	uint64_t off = (uintptr_t)p % HEAP_SLICE;
 
-	if (shmi_span_lists(t->hp, r, class, off))
+	if (shmi_span_lists(t->hp, r, class, (uintptr_t)p))
 		shmi_heap_die("block freed twice", p, t->h);
-	if (get(r->owner) == t->owner)
-		span_put(t, &k, p, span_state(r));
-	else
-		put_on_others(r, k.key, off);
+	put(t, r, class, p);
+}
+
+/* Whether its word says that it is free. */
+SHMI_MAY_TOUCH
+static inline bool is_marked(const struct shmi_thread *t, const void *p)
+{
+	return span_is_link(get(*(_Atomic uint64_t *)(uintptr_t)p) ^ t->secret);
 }
 
 void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 {
 	uint32_t class = shmi_span_class(t->hp, r);
-	struct heap_known k = knowledge(t, r, class);
-	uint64_t off = offset_of(t->hp, r, class, p);
 
-	if (get(r->owner) == t->owner)
-		span_push(t, &k, span_word(r, off), span_state(r));
+	p = span_word(r, offset_of(t->hp, r, class, p));
+	if (is_marked(t, p))
+		shmi_span_free_marked(t, p);
 	else
-		push_to_others(t, r, k.key, off);
+		put(t, r, class, p);
+}
+
+void shmi_span_free_edge(struct shmi_thread *t, void *p)
+{
+	struct heap_run *r = heap_run_of(p);
+
+	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
+	put(t, r, shmi_span_class(t->hp, r), p);
 }
 
 /*
- * The same for what is common: the start of a block of another's span, in the
- * heap that the thread used last. All that is read of the span is in one line,
- * which its owner leaves alone.
+ * A block of a span that the thread does not know: the start of one of
+ * another's, in the heap that the thread used last. All that is read of the
+ * span is in one line, which its owner mostly leaves alone.
  */
 void shmi_span_free_other(struct shmi_thread *t, void *p,
 			  void (*slowly)(void *p))
 {
 	struct heap_run *r = heap_run_of(p);
-	uint64_t key = span_key(t->secret, r); /* the mark of a run of h */
 	uint64_t at = (uintptr_t)p - (uintptr_t)r - HEAP_RUN_LEN;
+	uint32_t kind;
 
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
 	if (!t->h || !shmi_thread_valid(t, t->h) ||
-	    (uintptr_t)r - t->lo >= t->len || get(r->mark) != key ||
-	    get(r->owner) == t->owner ||
-	    !heap_starts_block(r->kind, (uint32_t)at) || at >= get(r->ever) ||
-	    (uintptr_t)p % HEAP_SLICE == 0)
+	    (uintptr_t)r - t->lo >= t->len) {
 		slowly(p);
-	else
-		push_to_others(t, r, key, (uintptr_t)p % HEAP_SLICE);
+		return;
+	}
+	kind = r->kind; /* once: it may be forged */
+	if (kind >= HEAP_CLASSES || get(r->mark) != heap_mark(t->hp, r) ||
+	    get(r->owner) == t->owner ||
+	    !heap_starts_block(kind, (uint32_t)at) ||
+	    at >= span_ever(r, kind) || (uintptr_t)p % HEAP_SLICE == 0) {
+		slowly(p);
+	} else if (__builtin_expect(is_marked(t, p), 0)) {
+		shmi_span_free_marked(t, p);
+	} else {
+		shmi_ring_know_other(t, r, kind);
+		shmi_span_push_others(r, t->secret, (uintptr_t)p % HEAP_SLICE,
+				      0);
+	}
 }

@@ -17,15 +17,22 @@
 struct shmi_thread {
 	struct shmi_view view;
 	uint64_t secret; /* the heap's */
-	/* Where blocks of up to 16 * i bytes come from; as in cur. */
-	struct heap_run *quick[HEAP_QUICK / 16 + 1];
-	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
+	/* Where blocks that lists lead to may be: there for sure, so no fault. In
+	 * memory of this process's own nobody forges lists. */
+	uintptr_t from;
+	uint64_t bytes;
+	/* Where blocks of up to 16 * i bytes come from: the state of cur, or a
+	 * stray list. */
+	_Atomic uint64_t *quick[HEAP_QUICK / 16 + 1];
 	/* From here on for the slow ways. */
+	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
+	/* Span of ours that has the stray list; NULL: none. */
+	struct heap_run *home[HEAP_KINDS];
 	struct heap_hdr *h;
 	uint64_t epoch;
-	uintptr_t lo;	/* memory in which a block of this heap may be, */
-	uint64_t len;	/* there for sure: no fault */
-	uint64_t owner; /* our mark in the spans that are ours */
+	uintptr_t lo; /* memory in which a head of this heap may be: no fault */
+	uint64_t len;
+	uint64_t owner;		/* our mark in the spans that are ours */
 	unsigned long arena_id; /* hp's */
 	struct shmi_heap *hp;
 	struct heap_known *map; /* for the view */
@@ -70,6 +77,36 @@ static inline bool shmi_thread_valid(struct shmi_thread *t,
 	return atomic_load_explicit(&t->view.h, memory_order_relaxed) == h;
 }
 
+/* ----- ring.c ----- */
+
+static inline struct heap_known *shmi_ring_known(const struct shmi_thread *t,
+						 const struct heap_run *r)
+{
+	return &t->map[(uintptr_t)r / HEAP_SLICE % HEAP_KNOWN];
+}
+
+/* A span that has become @t's, which has room for it: the current one. */
+void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
+/* Entry @e is the thread's no more. */
+void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e);
+/* Entry @e, or none, is the one that blocks come from. */
+void shmi_ring_make_current(struct shmi_thread *t, uint32_t class, uint32_t e);
+/* The list that the common malloc takes blocks from. */
+void shmi_ring_aim(struct shmi_thread *t, uint32_t class,
+		   _Atomic uint64_t *list);
+/* A full span has room again: the next one to be looked at. */
+void shmi_ring_next(struct shmi_thread *t, uint32_t class, uint32_t e);
+/* The span's entry; its hint is in shared memory. Or dies. */
+uint32_t shmi_ring_entry(const struct shmi_thread *t, const struct heap_run *r);
+/* From now on the thread knows another's span, if it has a home for its
+ * strays. */
+void shmi_ring_know_other(struct shmi_thread *t, struct heap_run *r,
+			  uint32_t class);
+/* The span is to go: if it is a home, what the thread knows of others' spans
+ * must not lead there. */
+void shmi_ring_leave_home(struct shmi_thread *t, struct heap_run *r,
+			  uint32_t class);
+
 /* ----- span.c ----- */
 
 void *shmi_span_malloc(struct shmi_thread *t, uint32_t class);
@@ -79,19 +116,24 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p, uint32_t *class);
 /* Those without a block in use go back to the heap. */
 void shmi_span_let_go(struct shmi_thread *t);
-uint32_t shmi_span_used(const struct heap_run *r); /* bytes in use */
+size_t shmi_span_used(const struct heap_run *r); /* bytes in use, less strays */
 /* Of the span; or dies. */
 uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r);
 /* Takes what others have freed into the list; whether there was any. */
 bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
-/* A span that has become @t's, which has room for it. */
-void shmi_span_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
 extern struct heap_run shmi_span_none;
+/* Of a run that is being made: whoever knows an earlier span there. */
+void shmi_span_clear(struct heap_run *r);
 /* What the quick ways below leave to do: a block of another's span, or
  * @slowly. */
 void shmi_span_free_other(struct shmi_thread *t, void *p,
 			  void (*slowly)(void *p));
-void shmi_span_emptied(struct shmi_thread *t, void *p);
+/* A block of a span that the thread knows, whose list says that it is not
+ * to be had just so. */
+void shmi_span_free_edge(struct shmi_thread *t, void *p);
+/* A block that goes to @others of its span, from where the owner takes it. */
+void shmi_span_push_others(struct heap_run *r, uint64_t secret, uint64_t off,
+			   uint64_t home);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 /* A block of ours whose word says that it is free already: dies, or frees it. */
 void shmi_span_free_marked(struct shmi_thread *t, void *p);
@@ -105,31 +147,38 @@ void shmi_span_leave(struct shmi_thread *t);
  * whether any did. */
 bool shmi_span_sweep(struct shmi_heap *hp, struct shmi_thread *t,
 		     uint32_t class);
-/* Whether the block at @off is in a list of free ones; where the span is not
+/* Not under the lock. Whether the block is in a list of free ones; where the span is not
  * ours, as far as can be told while its owner is at work. */
-bool shmi_span_lists(const struct shmi_heap *hp, const struct heap_run *r,
-		     uint32_t class, uint64_t off);
+bool shmi_span_lists(struct shmi_heap *hp, const struct heap_run *r,
+		     uint32_t class, uintptr_t block);
 /* 0 or -EUCLEAN, as far as can be told while owners are at work. */
-int shmi_span_check(const struct shmi_heap *hp, struct heap_run *r);
+int shmi_span_check(struct shmi_heap *hp, struct heap_run *r);
+
+/* ----- stray.c ----- */
+
+/* Under the lock: brings home what @r, a span of ours or of somebody dead, has
+ * of other spans' blocks. */
+void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r);
+/* The same for all of the thread's. */
+void shmi_stray_let_go(struct shmi_thread *t);
+/* Under the lock: whether a thread has the block among its strays, as far as
+ * can be told while it is at work. */
+bool shmi_stray_lists(struct shmi_heap *hp, uint32_t class, uintptr_t block);
+/* 0 or -EUCLEAN, of a span that nobody owns. */
+int shmi_stray_check(struct shmi_heap *hp, const struct heap_run *r);
 
 /* ----- the common malloc and free, without lock or locked instruction ----- */
 
 /*
- * A free block's first word is the offset of the next one in the slice, 0 for
- * none, exclusive-or this. So one comparison tells whether a word has
- * been overwritten, and bounds the offset; and a block that has no such word
- * when it is freed is not free already. One that has may be either: memory that
- * its user never wrote can hold such words of an earlier span's blocks, and he
- * may move them to the block's start. The lists tell.
+ * A free block's word leads to the next one, or nowhere, if its upper bits are
+ * none. So one comparison tells whether it has been overwritten; and a block that
+ * has no such word when it is freed is not free already. One that has may be
+ * either: memory that its user never wrote can hold such words of earlier free
+ * blocks, and he may move them to the block's start. The lists tell.
  */
-static inline uint64_t span_key(uint64_t secret, const struct heap_run *r)
+static inline bool span_is_link(uint64_t word)
 {
-	return secret ^ (uintptr_t)r;
-}
-
-static inline bool span_is_offset(uint64_t word)
-{
-	return !(word & ~(uint64_t)SPAN_LIST);
+	return !(word >> 48);
 }
 
 static inline _Atomic uint64_t *span_word(const struct heap_run *r,
@@ -143,15 +192,35 @@ static inline uint64_t span_state(const struct heap_run *r)
 	return atomic_load_explicit(&r->state, memory_order_relaxed);
 }
 
-/* Bytes of blocks that were ever used; how many blocks are in use. */
-static inline uint32_t span_ever(uint64_t state)
+/* Of a state or stray list: its first block; blocks in use, or room. */
+static inline uintptr_t span_first(uint64_t state)
 {
-	return (uint16_t)(state >> SPAN_EVER_SHIFT);
+	return state >> SPAN_LIST_SHIFT;
 }
 
 static inline uint32_t span_blocks(uint64_t state)
 {
-	return (uint16_t)(state / SPAN_USED_ONE) & 0x3fff;
+	return (uint32_t)state & SPAN_USED;
+}
+
+/* Bytes of blocks that were ever used. */
+static inline uint32_t span_ever(const struct heap_run *r, uint32_t class)
+{
+	return class < HEAP_KNOWN_CLASSES
+		       ? atomic_load_explicit(&r->ever[class],
+					      memory_order_relaxed)
+		       : atomic_load_explicit(&r->ever_big,
+					      memory_order_relaxed);
+}
+
+static inline void span_set_ever(struct heap_run *r, uint32_t class,
+				 uint32_t ever)
+{
+	if (class < HEAP_KNOWN_CLASSES)
+		atomic_store_explicit(&r->ever[class], (uint16_t)ever,
+				      memory_order_release);
+	else
+		atomic_store_explicit(&r->ever_big, ever, memory_order_release);
 }
 
 /* Whether pages of its blocks may be missing. */
@@ -161,41 +230,48 @@ static inline bool span_is_part(const struct heap_run *r, uint32_t class)
 	       span_bytes(r, class);
 }
 
-/* Writes the word of the free block at @off. */
+/* Writes the word of the free block at @block. */
 SHMI_MAY_TOUCH
-static inline void span_link(const struct shmi_heap *hp, struct heap_run *r,
-			     uint64_t off, uint64_t next)
+static inline void span_link(uint64_t secret, uintptr_t block, uintptr_t next)
 {
-	atomic_store_explicit(span_word(r, off), span_key(hp->secret, r) ^ next,
+	atomic_store_explicit((_Atomic uint64_t *)block, secret ^ next,
 			      memory_order_relaxed);
 }
 
 /*
  * The step, for the owner. release: a block's word is written before the list
  * has the block. That keeps the compiler's order, which is all that our own
- * death needs (the kernel stands between us and who reads the span then).
+ * death needs (the kernel stands between us and who reads the list then).
  */
-static inline void span_step(struct heap_run *r, uint64_t state)
+static inline void span_step(_Atomic uint64_t *list, uintptr_t first,
+			     uint64_t low)
 {
-	atomic_store_explicit(&r->state, state, memory_order_release);
+	atomic_store_explicit(list, (first << SPAN_LIST_SHIFT) + low,
+			      memory_order_release);
 }
 
-/* The first block of the list. Dying before the step the block is free, and
- * after it in our hands. */
-SHMI_MAY_TOUCH
-static inline void *span_pop(const struct shmi_thread *t, struct heap_run *r,
-			     uint32_t class, uint64_t state)
+/* The same list, with other flags and counts. */
+static inline void span_set_low(struct heap_run *r, uint64_t state)
 {
-	uint64_t off = state & SPAN_LIST;
-	_Atomic uint64_t *w = span_word(r, off);
-	uint64_t next = atomic_load_explicit(w, memory_order_relaxed) ^
-			span_key(t->secret, r);
+	span_step(&r->state, span_first(state), (uint16_t)state);
+}
 
-	if (__builtin_expect(!span_is_offset(next), 0))
+/* The first block of the list, which can be read. Dying before the step the
+ * block is free, and after it in our hands. */
+SHMI_MAY_TOUCH
+static inline void *span_pop(const struct shmi_thread *t,
+			     _Atomic uint64_t *list, uint32_t class,
+			     uint64_t state)
+{
+	_Atomic uint64_t *w = (_Atomic uint64_t *)span_first(state);
+	uint64_t next =
+		atomic_load_explicit(w, memory_order_relaxed) ^ t->secret;
+
+	if (__builtin_expect(!span_is_link(next), 0))
 		shmi_span_bad_list(t, w);
-	span_step(r, state - off + next + SPAN_USED_ONE);
+	span_step(list, next, (uint64_t)(uint16_t)state + 1);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
-	__builtin_prefetch((void *)span_word(r, next), 1); /* the next pop's */
+	__builtin_prefetch((void *)next, 1); /* the next pop's */
 	shmi_unpoison((void *)w, heap_size[class]);
 	return (void *)w;
 }
@@ -205,78 +281,72 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 					   void *(*slowly)(void *h, size_t n))
 {
 	struct shmi_thread *t = shmi_thread_last;
-	struct heap_run *r;
+	_Atomic uint64_t *list;
 	uint64_t state;
 
 	if (__builtin_expect(n > HEAP_QUICK || !shmi_thread_valid(t, h), 0))
 		return slowly(h, n);
-	r = t->quick[(n + 15) / 16];
-	state = span_state(r);
-	if (__builtin_expect(!(state & SPAN_LIST), 0))
+	list = t->quick[(n + 15) / 16];
+	state = atomic_load_explicit(list, memory_order_relaxed);
+	/* None; or nowhere that a block can be. */
+	if (__builtin_expect(span_first(state) - t->from >= t->bytes, 0))
 		return slowly(h, n);
-	return span_pop(t, r, heap_class(n), state);
+	return span_pop(t, list, heap_class(n), state);
 }
 
-/* A block of ours, which is not free. Dying before the step it is in our
- * hands. */
+/* A block that is not free, into a list of ours that has @state. Dying before the
+ * step it is in our hands. */
 SHMI_MAY_TOUCH
-static inline void span_put(struct shmi_thread *t, const struct heap_known *k,
-			    void *p, uint64_t state)
+static inline void span_put(struct shmi_thread *t, _Atomic uint64_t *list,
+			    uint32_t class, void *p, uint64_t state)
 {
-	struct heap_run *r = k->blocks - 1;
-	uint64_t first = (uint16_t)state;
-
-	atomic_store_explicit((_Atomic uint64_t *)p, k->key ^ first,
-			      memory_order_relaxed);
-	state = state - first + (uintptr_t)p % HEAP_SLICE - SPAN_USED_ONE;
-	span_step(r, state);
-	shmi_poison(p, heap_size[k->kind]);
-	/* FULL, or no block is in use; not CURRENT. */
-	if (__builtin_expect((int32_t)state < (int32_t)SPAN_USED_ONE, 0))
-		shmi_span_emptied(t, p);
-}
-
-/* The same, which may be free. */
-SHMI_MAY_TOUCH
-static inline void span_push(struct shmi_thread *t, const struct heap_known *k,
-			     void *p, uint64_t state)
-{
-	uint64_t word = atomic_load_explicit((_Atomic uint64_t *)p,
-					     memory_order_relaxed);
-
-	if (__builtin_expect(span_is_offset(word ^ k->key), 0))
-		shmi_span_free_marked(t, p);
-	else
-		span_put(t, k, p, state);
+	span_link(t->secret, (uintptr_t)p, span_first(state));
+	span_step(list, (uintptr_t)p, (uint64_t)(uint16_t)state - 1);
+	shmi_poison(p, heap_size[class]);
+	(void)class;
 }
 
 /*
- * A small block of a span of ours; @slowly: any other, and NULL.
+ * Whether there is a block of @k's span at @at behind its first one, which has been
+ * used. Less than "ever" behind that, at most 64 KiB, is in the span's slice or
+ * in the next one; and a block there has another entry of the map.
  *
- * Less than 64 KiB behind the span's first block, as "ever" says by its width,
- * is in the span's slice or in the next one; and a block there has another
- * entry of the map.
+ * relaxed: if the span has gone, and there is another one, this was known to
+ * who made that, and so to who had the block from him.
  */
+static inline bool span_knows(const struct heap_known *k, uint64_t at)
+{
+	/* Without a span there is no word to look at. */
+	return !(__builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
+		 __builtin_expect(at >= atomic_load_explicit(
+						k->ever, memory_order_relaxed),
+				  0));
+}
+
+/* A small block of a span that the thread knows; @slowly: any other, and NULL. */
+SHMI_MAY_TOUCH
 static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 {
 	struct shmi_thread *t = shmi_thread_last;
-	const struct heap_known *known =
+	const struct heap_known *k =
 		atomic_load_explicit(&t->view.map, memory_order_relaxed) +
 		(uintptr_t)p / HEAP_SLICE % HEAP_KNOWN;
-	struct heap_run *blocks = known->blocks;
-	uint64_t at = (uintptr_t)p - (uintptr_t)blocks, state;
+	uint64_t state, word;
 
-	/* Without a span there is no state to look at. */
-	if (__builtin_expect((uint32_t)at * known->magic >= known->magic, 0)) {
+	if (!span_knows(k, (uintptr_t)p - (uintptr_t)k->blocks)) {
 		shmi_span_free_other(t, p, slowly);
 		return;
 	}
-	state = span_state(blocks - 1);
-	if (__builtin_expect(at >= state >> SPAN_EVER_SHIFT, 0)) {
-		shmi_span_free_other(t, p, slowly);
-		return;
-	}
-	span_push(t, known, p, state);
+	state = atomic_load_explicit(k->list, memory_order_relaxed);
+	word = atomic_load_explicit((_Atomic uint64_t *)p,
+				    memory_order_relaxed);
+	if (__builtin_expect(span_is_link(word ^ t->secret), 0))
+		shmi_span_free_marked(t, p);
+	/* FULL, or no block will be in use, and not CURRENT; or no room. */
+	else if (__builtin_expect((int16_t)state <= 1, 0))
+		shmi_span_free_edge(t, p);
+	else
+		span_put(t, k->list, k->class, p, state);
 }
 
 #endif

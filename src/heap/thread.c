@@ -93,9 +93,13 @@ void shmi_thread_refresh(struct shmi_thread *t)
 	if (a) {
 		t->lo = a->c.base;
 		t->len = shmi_size_now(a);
+		t->from = t->lo;
+		t->bytes = t->len - HEAP_QUICK; /* so all of a block is in it */
 	} else {
 		t->lo = t->hp->chunk[0].start;
 		t->len = t->hp->chunk[0].nslices * HEAP_SLICE;
+		t->from = 1;
+		t->bytes = UINT64_MAX;
 	}
 }
 
@@ -152,7 +156,7 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	for (i = 0; i < HEAP_KINDS; i++)
 		t->cur[i] = &shmi_span_none;
 	for (i = 0; i <= HEAP_QUICK / 16; i++)
-		t->quick[i] = &shmi_span_none;
+		t->quick[i] = &shmi_span_none.state;
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->ring[i] = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);

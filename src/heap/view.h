@@ -9,12 +9,19 @@
 /* Moves when a heap may be gone or a process has forked. */
 extern _Atomic uint64_t shmi_heap_epoch;
 
-/* The thread's span in a slice; two to a line. */
+/*
+ * The span in a slice; two to a line. The thread's own; or another's whose
+ * blocks the thread has freed, and which may be gone: its head says so.
+ */
 struct heap_known {
 	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
-	uint64_t key;			      /* span.h */
+	_Atomic uint64_t *list; /* that takes its blocks: the span's state,
+				 * or a stray list of the thread's */
+	const _Atomic uint16_t
+		*ever;	/* in the span's head; if it is ours, here */
 	uint32_t magic; /* heap_class.h; 0: there is no span */
-	uint32_t kind;	/* class */
+	_Atomic uint16_t ours;
+	uint8_t class;
 };
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */
 

@@ -21,6 +21,7 @@ struct sum {
 	uint64_t idle;			     /* spans without a block in use */
 	uint64_t blocks, room;		     /* in use; that there can be */
 	uint64_t bytes;			     /* in use */
+	uint64_t strays, stray_bytes; /* free, and in use to their spans */
 };
 
 struct tally {
@@ -44,6 +45,15 @@ static void add_span(struct sum *s, uint32_t size, uint32_t used,
 	s->blocks += used;
 	s->room += ctl_span_room(h, r);
 	s->bytes += (uint64_t)used * size;
+	s->strays += ctl_span_strays(r);
+	s->stray_bytes += (uint64_t)ctl_span_strays(r) * size;
+}
+
+/* In an arena in use they are of different times. */
+static void leave_strays_out(struct sum *s)
+{
+	s->blocks -= s->strays < s->blocks ? s->strays : s->blocks;
+	s->bytes -= s->stray_bytes < s->bytes ? s->stray_bytes : s->bytes;
 }
 
 static void add(const struct ctl_heap *h, const struct ctl_run *r, void *arg)
@@ -162,6 +172,8 @@ static void print_heap(const struct ctl_heap *h, const struct tally *t)
 	counted("left", t->lost.n, t->lost.bytes,
 		"runs that somebody died with, to be swept up");
 	counted("free", t->free_runs, t->free, "free runs");
+	counted("strays", t->all.strays, t->all.stray_bytes,
+		"free blocks of others that threads keep for their next");
 	if (t->kept)
 		row("kept", t->kept, "of these, with pages for the next ones");
 	row("tables", t->tables, "and the header");
@@ -191,7 +203,7 @@ static int look_at(const char *path, const struct ctl_arena *a, bool in_use)
 	struct ctl_heaps l;
 	struct tally t;
 	int code = CTL_OK;
-	size_t i;
+	size_t i, k;
 
 	ctl_heaps_find(a, in_use, &l);
 	printf("%s%s%s: %zu heap%s%s\n", ctl_colour(CTL_BOLD), a->path,
@@ -201,6 +213,9 @@ static int look_at(const char *path, const struct ctl_arena *a, bool in_use)
 	for (i = 0; i < l.n; i++) {
 		memset(&t, 0, sizeof(t));
 		ctl_heap_walk(&l.v[i], add, &t);
+		for (k = 0; k < HEAP_CLASSES; k++)
+			leave_strays_out(&t.size[k]);
+		leave_strays_out(&t.all);
 		if (l.v[i].gone)
 			continue;
 		printf("\n");

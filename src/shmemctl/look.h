@@ -107,6 +107,7 @@ static inline bool ctl_run_is_span(const struct ctl_run *r)
 
 /* Blocks of a span that are in use, and how many it has room for. */
 uint32_t ctl_span_used(const struct ctl_run *r);
+uint32_t ctl_span_strays(const struct ctl_run *r);
 uint32_t ctl_span_room(const struct ctl_heap *h, const struct ctl_run *r);
 
 /*

@@ -283,9 +283,19 @@ static uint32_t start_of(const struct ctl_heap *h, const struct ctl_run *r)
 	       HEAP_RUN_LEN;
 }
 
+/* Blocks of the span that are not free, as far as it knows; and strays that are
+ * in its keeping, which other spans take for used. */
 uint32_t ctl_span_used(const struct ctl_run *r)
 {
-	return (uint16_t)(r->head.state / SPAN_USED_ONE) & 0x3fff;
+	return (uint32_t)r->head.state & SPAN_USED;
+}
+
+uint32_t ctl_span_strays(const struct ctl_run *r)
+{
+	uint32_t most = span_strays(r->head.kind);
+	uint32_t room = (uint32_t)r->head.stray & SPAN_USED;
+
+	return room < most ? most - room : 0;
 }
 
 uint32_t ctl_span_room(const struct ctl_heap *h, const struct ctl_run *r)
@@ -297,39 +307,63 @@ uint32_t ctl_span_room(const struct ctl_heap *h, const struct ctl_run *r)
 static bool good_list(const struct ctl_heap *h, const struct ctl_run *r,
 		      uint32_t ever)
 {
-	uint64_t key = h->secret ^ head_at(h->a->h.c.base + r->off);
+	uint64_t base = h->a->h.c.base + r->off;
 	uint32_t size = heap_size[r->head.kind], start = start_of(h, r), n;
-	uint64_t off = r->head.state & SPAN_LIST;
+	uint64_t at = r->head.state >> SPAN_LIST_SHIFT, off;
 	char *slice;
 
-	if (!off)
+	if (!at)
 		return true;
 	slice = ctl_alloc(NULL, 1, HEAP_SLICE);
 	if (!get(h->a, r->off, slice, HEAP_SLICE))
-		off = 1;
-	for (n = 0; off && n <= ever / size; n++) {
+		at = 1;
+	for (n = 0; at && n <= ever / size; n++) {
+		off = at - base;
 		if (off < start || off - start >= ever || (off - start) % size)
 			break;
-		memcpy(&off, slice + off, sizeof(off));
-		off ^= key;
-		if (off & ~(uint64_t)SPAN_LIST)
-			break;
+		memcpy(&at, slice + off, sizeof(at));
+		at ^= h->secret;
 	}
 	free(slice);
-	return !off;
+	return !at;
+}
+
+/* The same of those of other spans, wherever in the arena they are. */
+static bool good_strays(const struct ctl_heap *h, const struct ctl_run *r)
+{
+	uint64_t at = r->head.stray >> SPAN_LIST_SHIFT;
+	uint32_t n;
+
+	for (n = 0; at && n < span_strays(r->head.kind); n++) {
+		if (at % 16 || !get(h->a, at - h->a->h.c.base, &at, sizeof(at)))
+			return false;
+		at ^= h->secret;
+	}
+	return !at;
 }
 
 static const char *check_span(const struct ctl_heap *h, const struct ctl_run *r)
 {
 	uint32_t size = heap_size[r->head.kind];
 	uint32_t bytes = ctl_span_room(h, r) * size;
-	uint32_t ever = (uint16_t)(r->head.state >> SPAN_EVER_SHIFT);
+	uint32_t ever = r->head.kind < HEAP_KNOWN_CLASSES
+				? r->head.ever[r->head.kind]
+				: r->head.ever_big;
 
 	if (r->nslices != 1 || r->head.heap != h->addr ||
 	    r->head.ready > bytes || ever > r->head.ready || ever % size)
 		return "the head of the span";
-	if (r->owner != CTL_ALIVE && !good_list(h, r, ever))
+	if ((r->head.stray & UINT16_MAX) > span_strays(r->head.kind))
+		return "the head of the span";
+	if (r->owner == CTL_ALIVE)
+		return NULL;
+	/* Blocks that the dead one was adding are in the list first. */
+	if (r->head.adding > ever && r->head.adding <= r->head.ready)
+		ever = r->head.adding;
+	if (!good_list(h, r, ever))
 		return "a free block of the span";
+	if (!good_strays(h, r))
+		return "a free block of another span";
 	return NULL;
 }
 

@@ -369,10 +369,10 @@ static void do_scribble(void)
 	case 5:
 		w ^= v << v % 41;
 		break;
-	case 6: /* a link as it would be, to anywhere in the slice */
+	case 6: /* a link as it would be, to anywhere near */
 		w = ((struct heap_hdr *)play.heap[0])->secret &
 		    ~(uint64_t)(HEAP_SLICE - 1);
-		w ^= (uintptr_t)heap_run_of(at) ^ (v & 0xfff0);
+		w ^= heap_base(heap_run_of(at)) + (v & 0x3fff0);
 		break;
 	default:
 		w = (uintptr_t)play.base + v;

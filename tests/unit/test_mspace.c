@@ -548,12 +548,12 @@ static void a_damaged_heap_is_euclean(void **state)
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
 	*run = mark;
 	assert_int_equal(tmc_mspace_check(*state), 0);
-	run[3] *= 100; /* its length */
+	run[14] *= 100; /* its length */
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
-	run[3] /= 100;
+	run[14] /= 100;
 	tmc_mspace_free(p);
 	p = tmc_mspace_malloc(*state, 100);
-	kind = (uint32_t *)head_of(p) + 10;
+	kind = (uint32_t *)head_of(p) + 4;
 	*kind += 100;
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
 	*kind -= 100;

@@ -88,20 +88,24 @@ static void twice_of_another_process(void)
 	tmc_mspace_free(names(others));
 }
 
+/* What free blocks' words are exclusive-or. */
+static uint64_t secret(void)
+{
+	return ((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1);
+}
+
 /*
  * What a correct program may do: in a block that it never wrote there are
  * words of free blocks that were there before, and it moves them to the start.
  */
 static void move_what_was_there(char *p, size_t n)
 {
-	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
-		       (uintptr_t)heap_run_of(p);
 	uint64_t word;
 	size_t i;
 
 	for (i = 16; i < n; i += 16) {
 		memcpy(&word, p + i, sizeof(word));
-		if (!((word ^ key) & ~(uint64_t)SPAN_LIST))
+		if (!((word ^ secret()) >> 48))
 			break;
 	}
 	if (i < n)
@@ -335,11 +339,11 @@ static void beyond_the_end(void)
 /* Fills several spans; the first ones are full then. */
 static char *first_of_many(void)
 {
-	char *p = take(100);
+	char *p = take(1000);
 	int i;
 
 	for (i = 0; i < 2000; i++)
-		(void)!take(100);
+		(void)!take(1000);
 	return p;
 }
 
@@ -394,16 +398,15 @@ static void run_just_beyond_its_chunk(void)
 	table_word(1, 1);
 }
 
-static void free_block_beyond_its_slice(void)
+static void list_beyond_the_arena(void)
 {
 	char *p = take(100);
-	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
-		       (uintptr_t)heap_run_of(p);
+	uint64_t word = secret() ^ (uintptr_t)names(page + 256 * KIB);
 
-	tmc_mspace_free(names(p));
-	key ^= HEAP_SLICE;
-	overwrite_with(p, &key, sizeof(key));
-	(void)!take(100);
+	tmc_mspace_free(p);
+	overwrite_with(p, &word, sizeof(word));
+	if (take(100) == p)
+		(void)!take(100);
 }
 
 /* free() has to look along a list that leads nowhere: it goes on, and the next
@@ -411,8 +414,7 @@ static void free_block_beyond_its_slice(void)
 static void list_that_free_finds_damaged(void)
 {
 	char *p = take(3000), *q = take(3000);
-	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
-		       (uintptr_t)heap_run_of(q);
+	uint64_t key = secret();
 
 	tmc_mspace_free(names(p));
 	overwrite_with(p, "damaged!", 8);
@@ -422,18 +424,18 @@ static void list_that_free_finds_damaged(void)
 		(void)!take(3000);
 }
 
-/* A list whose first block would begin in the slice's last 16 bytes, and what
+/* A list whose first block would begin in the arena's last 16 bytes, and what
  * the library itself writes is more. */
 static char *hang_out(size_t n)
 {
 	char *p = take(n);
 	struct heap_run *r = heap_run_of(p);
-	uint64_t key = (((struct heap_hdr *)heap)->secret & ~(HEAP_SLICE - 1)) ^
-		       (uintptr_t)r;
-	char *last = (char *)(heap_base(r) + SPAN_LIST);
+	uint64_t key = secret();
+	char *last = page + 256 * KIB - 16;
 
 	overwrite_with(names(last), &key, sizeof(key));
-	r->state |= SPAN_LIST;
+	r->state = (uint64_t)(uintptr_t)last << SPAN_LIST_SHIFT |
+		   (uint16_t)r->state;
 	return p;
 }
 
@@ -508,7 +510,7 @@ static const struct misuse damages[] = {
 	ONE_OF(run_beyond_its_chunk, "table of runs overwritten"),
 	ONE_OF(run_just_beyond_its_chunk, "table of runs overwritten"),
 	ONE_OF(run_of_no_length, "table of runs overwritten"),
-	ONE_OF(free_block_beyond_its_slice, "free block overwritten"),
+	ONE_OF(list_beyond_the_arena, "free block overwritten"),
 	ONE_OF(list_that_free_finds_damaged, "free block overwritten"),
 	ONE_OF(calloc_of_a_block_that_hangs_out, "free block overwritten"),
 	ONE_OF(realloc_to_a_block_that_hangs_out, "free block overwritten"),

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ring.c - the spans that a thread has, and knows */
+/*
+ * All of it is private, and for speed: a ring of the thread's own spans for each
+ * class, with the current one, where blocks come from; and a map from a slice to
+ * the span in it and the list that takes its blocks. That is the span's own
+ * state, or the stray list of one of the thread's spans, its home for that
+ * class. Nothing here is needed after a death.
+ *
+ * In the map is every span of the thread's own, unless two are at the same place
+ * of it. A span of another's is there once the thread has freed a block of it,
+ * and may be gone since: its head has no blocks of that class then.
+ */
+#include "span.h"
+
+#define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
+#define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
+
+/* Makes the span known, whose blocks @list takes; @ours: or another's. */
+static void get_to_know(struct heap_known *k, struct heap_run *r,
+			uint32_t class, _Atomic uint64_t *list, bool ours)
+{
+	k->blocks = r + 1;
+	k->list = list;
+	k->ever = ours ? &k->ours : &r->ever[class];
+	set(k->ours, (uint16_t)span_ever(r, class));
+	k->magic = heap_magic[class];
+	k->class = (uint8_t) class;
+}
+
+static void forget(struct heap_known *k)
+{
+	k->magic = 0;
+}
+
+void shmi_ring_aim(struct shmi_thread *t, uint32_t class,
+		   _Atomic uint64_t *list)
+{
+	uint32_t i = class ? heap_size[class - 1] / 16u + 1 : 0;
+
+	for (; i <= heap_size[class] / 16u && i <= HEAP_QUICK / 16; i++)
+		t->quick[i] = list;
+}
+
+void shmi_ring_make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
+{
+	struct heap_run *old = t->cur[class], *r = &shmi_span_none;
+
+	if (old != r)
+		span_set_low(old, span_state(old) & ~(uint64_t)SPAN_CURRENT);
+	if (e != SPAN_NO_ENTRY) {
+		r = t->own[e].run;
+		t->idle -= t->own[e].idle;
+		t->own[e].idle = false;
+		span_set_low(r, (span_state(r) & ~(uint64_t)SPAN_FULL) |
+					SPAN_CURRENT);
+	}
+	t->ring[class] = e;
+	t->cur[class] = r;
+	shmi_ring_aim(t, class, &r->state);
+}
+
+/* Behind entry @at. */
+static void ring_in(struct shmi_thread *t, uint32_t at, uint32_t e)
+{
+	t->own[e].prev = at;
+	t->own[e].next = t->own[at].next;
+	t->own[t->own[e].next].prev = e;
+	t->own[at].next = e;
+}
+
+void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
+{
+	uint32_t e = t->spare, at = t->ring[class];
+
+	t->spare = t->own[e].next;
+	t->own[e].run = r;
+	t->own[e].class = (uint8_t) class;
+	t->own[e].idle = false;
+	t->own[e].bytes = span_bytes(r, class);
+	get_to_know(shmi_ring_known(t, r), r, class, &r->state, true);
+	if (at == SPAN_NO_ENTRY)
+		t->own[e].next = t->own[e].prev = e;
+	else
+		ring_in(t, at, e);
+	t->count[class]++;
+	t->spans++;
+	r->place = e;
+	shmi_ring_make_current(t, class, e);
+}
+
+static void ring_out(struct shmi_thread *t, uint32_t e)
+{
+	t->own[t->own[e].prev].next = t->own[e].next;
+	t->own[t->own[e].next].prev = t->own[e].prev;
+}
+
+void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
+{
+	struct heap_known *k = shmi_ring_known(t, t->own[e].run);
+	uint32_t next = t->own[e].next;
+
+	if (t->ring[class] == e)
+		shmi_ring_make_current(t, class,
+				       next == e ? SPAN_NO_ENTRY : next);
+	ring_out(t, e);
+	if (k->blocks == t->own[e].run + 1)
+		forget(k);
+	t->own[e].run = NULL;
+	t->own[e].next = t->spare;
+	t->spare = e;
+	t->count[class]--;
+	t->spans--;
+	t->idle -= t->own[e].idle;
+}
+
+uint32_t shmi_ring_entry(const struct shmi_thread *t, const struct heap_run *r)
+{
+	uint32_t e = r->place;
+
+	if (e >= t->room || t->own[e].run != r)
+		shmi_heap_die("head of a span overwritten", r, t->h);
+	return e;
+}
+
+void shmi_ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
+{
+	uint32_t at = t->ring[class];
+
+	if (at == e || t->own[at].next == e)
+		return;
+	ring_out(t, e);
+	ring_in(t, at, e);
+}
+
+void shmi_ring_leave_home(struct shmi_thread *t, struct heap_run *r,
+			  uint32_t class)
+{
+	uint32_t i;
+
+	if (t->home[class] != r)
+		return;
+	for (i = 0; i < HEAP_KNOWN; i++)
+		if (t->map[i].list == &r->stray)
+			forget(&t->map[i]);
+	t->home[class] = NULL;
+	shmi_ring_aim(t, class, &t->cur[class]->state);
+}
+
+void shmi_ring_know_other(struct shmi_thread *t, struct heap_run *r,
+			  uint32_t class)
+{
+	struct heap_known *k = shmi_ring_known(t, r);
+
+	if (class >= HEAP_KNOWN_CLASSES || (k->magic && k->ever == &k->ours))
+		return; /* or what is there is ours */
+	if (!t->home[class] && t->ring[class] != SPAN_NO_ENTRY)
+		t->home[class] = t->cur[class];
+	if (t->home[class])
+		get_to_know(k, r, class, &t->home[class]->stray, false);
+}
