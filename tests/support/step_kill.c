@@ -10,14 +10,35 @@
 
 #include "step.h"
 
-static void end(pid_t pid)
+/* What a thread is of. */
+static pid_t process_of(pid_t tid)
 {
+	char path[64], line[128];
+	pid_t pid = tid;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "Tgid: %d", &pid) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return pid;
+}
+
+void step_end(pid_t pid)
+{
+	pid_t process;
 	int status;
 
 	if (pid <= 0)
 		return;
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
+	process = process_of(pid);
+	kill(process, SIGKILL);
+	waitpid(pid, &status, __WALL);
+	if (process != pid)
+		waitpid(process, &status, 0);
 }
 
 static int kill_at(const struct step_kill *k, const struct step_trace *t,
@@ -26,7 +47,7 @@ static int kill_at(const struct step_kill *k, const struct step_trace *t,
 	pid_t pid = k->victim(k->arg);
 	int bad = pid < 0 || step_begin(pid) || step_to(pid, t, n) < 0;
 
-	end(pid);
+	step_end(pid);
 	if (!bad)
 		bad = peer_run(k->check, NULL);
 	if (bad)
@@ -42,8 +63,11 @@ static int kill_at_each(const struct step_kill *k, const struct step_trace *t,
 	size_t n = step_choose(t, soak ? t->n + 1 : k->most, points);
 	size_t most = soak ? k->soak_kills : k->most_kills;
 	size_t step = most && n > most ? n / most : 1, kills = 0, i;
+	size_t turns = soak ? k->soak_turns : 0;
 
 	for (i = 0; i < n && !bad; i += step) {
+		if (turns && t->nth[points[i]] >= turns)
+			continue;
 		bad = kill_at(k, t, points[i]);
 		if (++kills % (k->renew ? k->deaths : n + 1) == 0)
 			k->renew();
@@ -60,7 +84,7 @@ int step_kill(const struct step_kill *k)
 	int bad = pid < 0 || step_begin(pid) || step_record(pid, &t);
 	size_t *points;
 
-	end(pid);
+	step_end(pid);
 	points = bad ? NULL : calloc(t.n + 1, sizeof(*points));
 	bad = points ? kill_at_each(k, &t, points) : -1;
 	free(points);
