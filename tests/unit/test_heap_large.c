@@ -6,18 +6,17 @@
 #include "test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
+#include "file.h"
 #include "peer.h"
 #include "probe.h"
 #include "span.h"
@@ -140,21 +139,6 @@ static size_t arena_blocks(tmc_shmem_t *arena)
 	return fstat(tmc_shmem_fd(arena), &st) ? 0 : (size_t)st.st_blocks;
 }
 
-/* All but about @left bytes of the file system that has @path. */
-static int fill_up(const char *path, size_t left)
-{
-	struct statfs sf;
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), rc;
-
-	if (fd < 0 || fstatfs(fd, &sf))
-		return -1;
-	rc = posix_fallocate(
-		fd, 0,
-		(off_t)((size_t)sf.f_bavail * (size_t)sf.f_bsize - left));
-	close(fd);
-	return rc;
-}
-
 /* On a file system that has 80 KiB left. */
 static int use_what_is_left(struct peer *self, void *arena)
 {
@@ -164,7 +148,7 @@ static int use_what_is_left(struct peer *self, void *arena)
 
 	PEER_CHECK(self && p);
 	memset(p, 7, 300000);
-	PEER_CHECK(!fill_up(box_path("small/fill"), 80 * KIB));
+	PEER_CHECK(!file_fill(box_path("small/fill"), 80 * KIB));
 	before = arena_blocks(arena);
 	PEER_CHECK(!tmc_mspace_realloc(h, p, 1900000) && errno == ENOMEM);
 	PEER_CHECK(arena_blocks(arena) == before);
