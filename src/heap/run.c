@@ -26,9 +26,6 @@
  */
 #include "heap.h"
 
-#include "os.h"
-#include "size.h"
-
 #include <errno.h>
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
@@ -362,6 +359,13 @@ uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
 	return get(hp, at);
 }
 
+/* Of a kept run only the last slice's can be missing. */
+bool shmi_run_there(const struct shmi_heap *hp, uint32_t word)
+{
+	return hp->populate && word & HEAP_KEPT &&
+	       !(word & HEAP_PART && (word & HEAP_COUNT) == 1);
+}
+
 /*
  * The fence is for the compiler, which must not write the head first: our death
  * cannot change the order of what the processor has done.
@@ -372,6 +376,18 @@ void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 		split(hp, at, n);
 	put(hp, at, get(hp, at) | HEAP_DIRTY);
 	atomic_signal_fence(memory_order_release);
+}
+
+void shmi_run_head(struct shmi_heap *hp, struct heap_run *r, uint64_t owner,
+		   const void *block, uint64_t len)
+{
+	r->heap = (uintptr_t)hp->h;
+	r->kind = HEAP_LARGE;
+	r->len = len;
+	r->block = (uintptr_t)block;
+	/* release: the run is taken by a store after these */
+	atomic_store_explicit(&r->owner, owner, memory_order_release);
+	atomic_store_explicit(&r->mark, heap_mark(hp, r), memory_order_release);
 }
 
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
@@ -621,42 +637,4 @@ int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree)
 		}
 	}
 	return 0;
-}
-
-/* ----- pages; their system calls are cancellation points ----- */
-
-int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
-{
-	uint64_t mask, page;
-	int cancel, err;
-
-	if (!hp->populate)
-		return 0;
-	page = hp->arena ? hp->arena->c.pagesize : shmi_os_pagesize();
-	mask = page - 1;
-	len = ((at + len + mask) & ~mask) - (at & ~mask);
-	at &= ~mask;
-	cancel = shmi_os_cancel_off();
-	if (hp->arena)
-		err = shmi_size_fill(hp->arena, at - hp->arena->c.base, len);
-	else
-		err = shmi_os_populate((void *)at, len, page);
-	shmi_os_cancel_restore(cancel);
-	return err;
-}
-
-int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len)
-{
-	uint64_t page = hp->arena ? hp->arena->c.pagesize : hp->how.pagesize;
-	uintptr_t from = (at + page - 1) & ~(page - 1);
-	uintptr_t end = (at + len) & ~(page - 1);
-	int cancel, err;
-
-	if (from >= end)
-		return -EINVAL; /* less than a page: not zero either */
-	cancel = shmi_os_cancel_off();
-	err = shmi_os_discard((void *)from, end - from);
-	shmi_os_cancel_restore(cancel);
-	/* Its ends are as they were. */
-	return from == at && end == at + len ? err : -EINVAL;
 }
