@@ -227,7 +227,12 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	if (err)
 		return err;
 	shmi_span_sweep(hp, NULL, 0);
-	*released = shmi_run_purge(hp, pad);
+	shmi_heap_unlock(hp);
+	err = shmi_run_purge(hp, t->owner, pad, released);
+	if (!err)
+		err = shmi_heap_lock(hp);
+	if (err)
+		return err;
 	while (shmi_heap_less(hp))
 		*released = true;
 	shmi_heap_unlock(hp);

@@ -192,8 +192,10 @@ int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
 /* The head of a run that is large, and @owner's. */
 void shmi_run_head(struct shmi_heap *hp, struct heap_run *r, uint64_t owner,
 		   const void *block, uint64_t len);
-/* Pages of free runs go back but for @pad bytes: whether there were any. */
-bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad);
+/* From outside of the lock: pages of free runs go back but for @pad bytes. @any:
+ * there were some. @owner's is what is in hand meanwhile. 0 or -errno. */
+int shmi_run_purge(struct shmi_heap *hp, uint64_t owner, uint64_t pad,
+		   bool *any);
 /* Calls @each for all used runs until it returns non-zero: that. */
 int shmi_run_each(struct shmi_heap *hp,
 		  int (*each)(struct shmi_heap *hp, struct heap_run *r,

@@ -29,6 +29,8 @@
 
 #include <errno.h>
 
+#define PIECE ((uint64_t)4 << 20)
+
 int shmi_heap_have(struct shmi_heap *hp, const void *from, uint64_t len)
 {
 	uint64_t page = hp->arena ? hp->arena->c.pagesize : shmi_os_pagesize();
@@ -51,18 +53,20 @@ int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 	return hp->populate ? shmi_heap_have(hp, (void *)at, len) : 0;
 }
 
+/* In pieces, since the kernel keeps others from the file meanwhile. */
 int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 {
 	uint64_t page = heap_pagesize(hp);
+	uint64_t piece = PIECE > 64 * page ? PIECE : 64 * page;
 	uintptr_t from = (at + page - 1) & ~(page - 1);
 	uintptr_t end = (at + len) & ~(page - 1);
-	int cancel, err;
+	bool whole = from == at && end == at + len && len;
+	int cancel = shmi_os_cancel_off(), err = 0;
 
-	if (from >= end)
-		return -EINVAL; /* less than a page: not zero either */
-	cancel = shmi_os_cancel_off();
-	err = shmi_os_discard((void *)from, end - from);
+	for (; from < end && !err; from += piece)
+		err = shmi_os_discard((void *)from,
+				      end - from < piece ? end - from : piece);
 	shmi_os_cancel_restore(cancel);
-	/* Its ends are as they were. */
-	return from == at && end == at + len ? err : -EINVAL;
+	/* Else its ends are as they were. */
+	return whole ? err : -EINVAL;
 }

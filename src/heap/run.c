@@ -29,7 +29,6 @@
 #include <errno.h>
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
-#define KEEP_RUN 32u		   /* slices of a run that is kept, at most */
 #define KEEP_LARGE ((uint64_t)256) /* slices that a heap may keep, */
 #define KEEP_SPANS ((uint64_t)16)  /* when a span is to be one of them; */
 #define KEEP_PART 64		   /* or this part of it */
@@ -84,7 +83,7 @@ static uint64_t kept(const struct shmi_heap *hp)
 	return atomic_load_explicit(&hp->h->kept, memory_order_relaxed);
 }
 
-static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
+void shmi_run_count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 {
 	uint64_t n = word & HEAP_COUNT;
 
@@ -126,7 +125,7 @@ void shmi_run_repair(struct shmi_heap *hp)
 		for (; run_inside(hp, at); at = run_next(at, word)) {
 			word = run_get(hp, at);
 			if (!(word & HEAP_USED))
-				count_kept(hp, word, true);
+				shmi_run_count_kept(hp, word, true);
 			for (i = 1; i < (word & HEAP_COUNT); i++)
 				if (run_table(hp, at.chunk)[at.slice + i])
 					run_put(hp,
@@ -142,19 +141,19 @@ void shmi_run_repair(struct shmi_heap *hp)
 
 /* Joins the free run at @at with the free one behind it. Pages count as kept
  * only where both parts' are, without a gap. */
-static uint32_t join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
-		     struct heap_at behind, uint32_t other)
+uint32_t shmi_run_join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
+		       struct heap_at behind, uint32_t other)
 {
 	uint32_t flags = (word | other) & HEAP_DIRTY;
 
-	count_kept(hp, word, false);
-	count_kept(hp, other, false);
+	shmi_run_count_kept(hp, word, false);
+	shmi_run_count_kept(hp, other, false);
 	if (word & other & HEAP_KEPT && !(word & HEAP_PART))
 		flags |= HEAP_KEPT | (other & HEAP_PART);
 	word = flags | ((word & HEAP_COUNT) + (other & HEAP_COUNT));
 	run_put(hp, at, word);
 	run_put(hp, behind, 0); /* dying before this: repair */
-	count_kept(hp, word, true);
+	shmi_run_count_kept(hp, word, true);
 	return word;
 }
 
@@ -194,22 +193,38 @@ static bool free_before(struct shmi_heap *hp, struct heap_at at,
 	return false;
 }
 
-/* A run that has just become free: joined with its like on both sides. */
+/* The free run @at, which becomes a part of the one before if they are alike. */
+struct heap_at shmi_run_join_before(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t word = run_get(hp, at), other;
+	struct heap_at side;
+
+	if (!free_before(hp, at, &side) ||
+	    !alike(other = run_get(hp, side), word))
+		return at;
+	shmi_run_join(hp, side, other, at, word);
+	return side;
+}
+
+/* A run that has just become free lowers the hints. */
+void shmi_run_make_known(struct shmi_heap *hp, struct heap_at at)
+{
+	struct heap_at side;
+
+	while (free_before(hp, at, &side))
+		at = side;
+	lower(hp, at, free_from(hp, at));
+}
+
+/* The same, and it is joined with its like on both sides. */
 static void settle(struct shmi_heap *hp, struct heap_at at)
 {
 	uint32_t word = run_get(hp, at), other;
 	struct heap_at side = run_next(at, word);
 
 	if (run_inside(hp, side) && alike(word, other = run_get(hp, side)))
-		word = join(hp, at, word, side, other);
-	if (free_before(hp, at, &side) &&
-	    alike(other = run_get(hp, side), word)) {
-		join(hp, side, other, at, word);
-		at = side;
-	}
-	while (free_before(hp, at, &side))
-		at = side;
-	lower(hp, at, free_from(hp, at));
+		shmi_run_join(hp, at, word, side, other);
+	shmi_run_make_known(hp, shmi_run_join_before(hp, at));
 }
 
 /* How many slices of free ones at @at to leave out for @align. */
@@ -224,7 +239,8 @@ static uint64_t lead(const struct shmi_heap *hp, struct heap_at at,
 }
 
 /* Two free runs instead of one; the second's place. */
-static struct heap_at split(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+struct heap_at shmi_run_split(struct shmi_heap *hp, struct heap_at at,
+			      uint32_t n)
 {
 	uint32_t word = run_get(hp, at),
 		 flags = word & (HEAP_DIRTY | HEAP_KEPT);
@@ -263,8 +279,8 @@ static bool fits_any(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		return false;
 	word = run_get(hp, at);
 	while ((word & HEAP_COUNT) < need)
-		word = join(hp, at, word, run_next(at, word),
-			    run_get(hp, run_next(at, word)));
+		word = shmi_run_join(hp, at, word, run_next(at, word),
+				     run_get(hp, run_next(at, word)));
 	return true;
 }
 
@@ -304,7 +320,7 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 				continue;
 			skip = (uint32_t)lead(hp, *at, align);
 			if (skip)
-				*at = split(hp, *at, skip);
+				*at = shmi_run_split(hp, *at, skip);
 			return 0;
 		}
 		if (!pass)
@@ -331,7 +347,7 @@ bool shmi_run_there(const struct shmi_heap *hp, uint32_t word)
 void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {
 	if ((run_get(hp, at) & HEAP_COUNT) > n)
-		split(hp, at, n);
+		shmi_run_split(hp, at, n);
 	run_put(hp, at, run_get(hp, at) | HEAP_DIRTY);
 	atomic_signal_fence(memory_order_release);
 }
@@ -353,7 +369,7 @@ void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 {
 	uint32_t word = run_get(hp, at);
 
-	count_kept(hp, word, false);
+	shmi_run_count_kept(hp, word, false);
 	run_put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
 }
 
@@ -401,7 +417,7 @@ static void set_free(struct shmi_heap *hp, struct heap_at at, uint32_t flags)
 
 	run_put(hp, at, word);
 	atomic_store_explicit(&r->mark, 0, memory_order_relaxed);
-	count_kept(hp, word, true);
+	shmi_run_count_kept(hp, word, true);
 }
 
 void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
@@ -413,40 +429,52 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 }
 
 /*
- * Takes the lock. Pages that do not stay go back outside of it, all but those
- * of the first slice, where the head says whose the run is: ours, so that a
- * sweep frees it if we die. The first slice's go when the run is free.
+ * A run of ours in use becomes a free one without pages, but is not yet joined
+ * with others. Its pages go back outside of the lock, all but those of the first
+ * slice, where the head says whose the run is: ours, so that a sweep frees it if
+ * we die. The first slice's go when the run is free. -errno: without the lock.
  */
+int shmi_run_empty(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t n = get_used(hp, at) & HEAP_COUNT;
+	uint64_t mask = heap_pagesize(hp) - 1;
+	uintptr_t start = heap_slice(hp, at), end = start + n * HEAP_SLICE;
+	uintptr_t second = (start + HEAP_SLICE + mask) & ~mask;
+	bool zero = true;
+	int err;
+
+	if (second < end) {
+		shmi_heap_unlock(hp);
+		zero = !shmi_heap_punch(hp, second, end - second);
+		err = shmi_heap_lock(hp);
+		if (err)
+			return err;
+	} else {
+		second = end;
+	}
+	set_free(hp, at, HEAP_DIRTY);
+	if (!shmi_heap_punch(hp, start, second - start) && zero)
+		run_put(hp, at, n);
+	return 0;
+}
+
+/* Takes the lock. What does not stay is emptied. */
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep)
 {
-	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, word, n;
+	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, word;
 	struct heap_at at;
-	bool zero = true;
 
 	if (shmi_heap_lock(hp))
 		return;
 	at = where(hp, r);
 	word = get_used(hp, at);
-	n = word & HEAP_COUNT;
 	if (part || word & HEAP_PART)
 		flags |= HEAP_PART;
-	if (keep && may_keep(hp, r, n)) {
+	if (keep && may_keep(hp, r, word & HEAP_COUNT))
 		set_free(hp, at, flags);
-		settle(hp, at);
-		shmi_heap_unlock(hp);
+	else if (shmi_run_empty(hp, at))
 		return;
-	}
-	if (n > 1) {
-		shmi_heap_unlock(hp);
-		zero = !shmi_heap_punch(hp, heap_base(r) + HEAP_SLICE,
-					(n - 1) * HEAP_SLICE);
-		if (shmi_heap_lock(hp))
-			return;
-	}
-	set_free(hp, at, HEAP_DIRTY);
-	if (!shmi_heap_punch(hp, heap_slice(hp, at), HEAP_SLICE) && zero)
-		run_put(hp, at, n);
 	settle(hp, at);
 	shmi_heap_unlock(hp);
 }
@@ -481,7 +509,7 @@ static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 				? HEAP_DIRTY
 				: 0;
 	run_put(hp, rest, flags | len);
-	count_kept(hp, flags | len, true);
+	shmi_run_count_kept(hp, flags | len, true);
 	settle(hp, rest);
 }
 
@@ -498,54 +526,12 @@ int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 	if (!run_inside(hp, behind) || !fits_any(hp, behind, n - len, 0))
 		return -ENOMEM;
 	if ((run_get(hp, behind) & HEAP_COUNT) > n - len)
-		split(hp, behind, n - len);
+		shmi_run_split(hp, behind, n - len);
 	word = run_get(hp, behind);
-	count_kept(hp, word, false);
+	shmi_run_count_kept(hp, word, false);
 	run_put(hp, at, HEAP_USED | HEAP_PART | n);
 	run_put(hp, behind, 0); /* dying before this: repair */
 	return 0;
-}
-
-static uint32_t purge(struct shmi_heap *hp, struct heap_at at, uint32_t word)
-{
-	uint32_t n = word & HEAP_COUNT;
-
-	count_kept(hp, word, false);
-	run_put(hp, at, HEAP_DIRTY | n);
-	if (!shmi_heap_punch(hp, heap_slice(hp, at), n * HEAP_SLICE))
-		run_put(hp, at, n);
-	return run_get(hp, at);
-}
-
-/* A death in the middle leaves a run dirty that is not: no harm. */
-bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad)
-{
-	uint64_t stay = pad / HEAP_SLICE + (pad % HEAP_SLICE != 0);
-	struct heap_at at, before;
-	bool any = false;
-	uint32_t word;
-
-	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
-		at.slice = hp->chunk[at.chunk].nhead;
-		for (; run_inside(hp, at); at = run_next(at, word)) {
-			word = run_get(hp, at);
-			if (word & HEAP_USED)
-				continue;
-			if (word & HEAP_KEPT && (word & HEAP_COUNT) <= stay) {
-				stay -= word & HEAP_COUNT;
-			} else if (word & (HEAP_DIRTY | HEAP_KEPT)) {
-				word = purge(hp, at, word);
-				any = true;
-			}
-			if (free_before(hp, at, &before) &&
-			    alike(run_get(hp, before), word)) {
-				word = join(hp, before, run_get(hp, before), at,
-					    word);
-				at = before;
-			}
-		}
-	}
-	return any;
 }
 
 int shmi_run_each(struct shmi_heap *hp,

@@ -5,6 +5,8 @@
 
 #include "heap.h"
 
+#define KEEP_RUN 32u /* slices of a run that is kept, at most */
+
 static inline _Atomic uint32_t *run_table(const struct shmi_heap *hp,
 					  uint32_t chunk)
 {
@@ -50,5 +52,23 @@ static inline bool run_inside(const struct shmi_heap *hp, struct heap_at at)
 {
 	return at.slice < hp->chunk[at.chunk].nslices;
 }
+
+/* ----- run.c: under the lock ----- */
+
+/* What the word says is kept, or not any more. */
+void shmi_run_count_kept(const struct shmi_heap *hp, uint32_t word, bool more);
+/* Two free runs, one behind the other, become one: its word. */
+uint32_t shmi_run_join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
+		       struct heap_at behind, uint32_t other);
+/* The free run @at, which becomes a part of the one before if they are alike. */
+struct heap_at shmi_run_join_before(struct shmi_heap *hp, struct heap_at at);
+/* One that has just become free is found from now on. */
+void shmi_run_make_known(struct shmi_heap *hp, struct heap_at at);
+/* Two free runs instead of one; the second's place. */
+struct heap_at shmi_run_split(struct shmi_heap *hp, struct heap_at at,
+			      uint32_t n);
+/* A run of ours in use becomes a free one without pages, not yet joined. They
+ * go back while the lock is free. -errno: it is not taken again. */
+int shmi_run_empty(struct shmi_heap *hp, struct heap_at at);
 
 #endif

@@ -393,6 +393,34 @@ static void freed_huge_pages_are_the_pools_again(void **state)
 	drop_arena();
 }
 
+/* Each shorter than a page. */
+static void trim_gives_huge_pages_back_that_short_runs_had(void **state)
+{
+	struct state before, after;
+	char *p[6];
+	size_t i;
+
+	(void)state;
+	if (!on_hugetlbfs(0))
+		skip();
+	make_arena(GIB);
+	make_heap(20 * here.page);
+	assert_non_null(tmc_mspace_malloc(heap, 100));
+	before = look();
+	for (i = 0; i < 6; i++)
+		assert_non_null(p[i] = tmc_mspace_malloc(heap, 1900 * KIB));
+	for (i = 0; i < 6; i++)
+		tmc_mspace_free(p[i]);
+	after = look();
+	assert_true(after.blocks >=
+		    before.blocks + (blkcnt_t)(5 * here.page / 512));
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	after = look();
+	assert_int_equal(after.blocks, before.blocks);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	drop_arena();
+}
+
 /* The rest of a free run, none of whose pages is there. */
 static int use_what_is_kept(struct peer *self, void *arg)
 {
@@ -593,6 +621,7 @@ int main(void)
 		TEST(a_hole_on_a_full_tmpfs_is_enomem),
 		TEST(a_hole_without_huge_pages_is_enomem),
 		TEST(freed_huge_pages_are_the_pools_again),
+		TEST(trim_gives_huge_pages_back_that_short_runs_had),
 		TEST(what_a_lazy_heap_keeps_may_be_holes),
 		TEST(the_64th_new_chunk_without_a_page_is_enomem),
 		TEST(a_heap_in_given_memory_without_pages_is_enomem),
