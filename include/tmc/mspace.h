@@ -102,7 +102,8 @@ TMC_API size_t tmc_mspace_destroy(tmc_mspace msp);
  * @n: bytes; 0 gives a block, too
  *
  * Aligned to 16 bytes. calloc gives zeroes. memalign takes a power of two (to
- * 1 TiB). With a populated arena the block's memory is present.
+ * 1 TiB). With a populated arena the block's memory is present, and up to 32,176
+ * bytes with any; else its user's first touch takes it, or is SIGBUS.
  *
  * Return: the block, or NULL with errno set:
  *   ENOMEM  no memory, a NOGROW heap is full, or the size wraps

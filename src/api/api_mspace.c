@@ -163,8 +163,8 @@ size_t tmc_mspace_destroy(tmc_mspace msp)
 /*
  * malloc, free and their like do without SHMI_API_BEGIN, which would take longer
  * than they do: what can be a cancellation point in them is guarded where it
- * is (run.c, heap.c, thread.c, lock.c). An asynchronous cancellation must not
- * meet them, as it must not meet the C library's.
+ * is (heap_page.c, heap.c, thread.c, lock.c). An asynchronous cancellation must
+ * not meet them, as it must not meet the C library's.
  */
 static void *slow_malloc(void *msp, size_t n)
 {

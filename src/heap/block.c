@@ -76,17 +76,36 @@ void *shmi_heap_malloc(struct heap_hdr *h, size_t n)
 	return allocate(h, n, &zero);
 }
 
+/* Bytes of a large block that the library itself is to read or write: they may
+ * be missing where the heap is not populated. */
+static int have_bytes(const struct shmi_thread *t, const void *p, size_t n)
+{
+	return t->hp->populate ? 0 : shmi_heap_have(t->hp, p, n);
+}
+
 void *shmi_heap_calloc(struct heap_hdr *h, size_t n, size_t size)
 {
+	struct shmi_thread *t;
 	size_t bytes;
 	bool zero;
 	void *p;
+	int err = 0;
 
 	if (__builtin_mul_overflow(n, size, &bytes))
 		return failed(-ENOMEM);
 	p = allocate(h, bytes, &zero);
-	if (p && !zero)
-		memset(p, 0, bytes);
+	if (!p || zero)
+		return p;
+	if (bytes > HEAP_SMALL) {
+		t = thread_of(h, &err);
+		if (!err)
+			err = have_bytes(t, p, bytes);
+	}
+	if (err) {
+		shmi_heap_free(p);
+		return failed(err);
+	}
+	memset(p, 0, bytes);
 	return p;
 }
 
@@ -160,6 +179,7 @@ void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
 	struct shmi_thread *t;
 	size_t have;
 	void *q;
+	int err = 0;
 
 	if (!p)
 		return shmi_heap_malloc(h, n);
@@ -175,7 +195,16 @@ void *shmi_heap_realloc(struct heap_hdr *h, void *p, size_t n)
 	q = shmi_heap_malloc(h, n);
 	if (!q)
 		return NULL;
-	memcpy(q, p, n < have ? n : have);
+	have = n < have ? n : have;
+	if (!is_small(r))
+		err = have_bytes(t, p, have);
+	if (!err && n > HEAP_SMALL)
+		err = have_bytes(t, q, have);
+	if (err) {
+		shmi_heap_free(q);
+		return failed(err);
+	}
+	memcpy(q, p, have);
 	shmi_heap_free(p);
 	return q;
 }
@@ -201,10 +230,11 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	shmi_span_sweep(hp, NULL, 0);
 	shmi_heap_unlock(hp);
 	shmi_span_let_go(t);
-	err = shmi_heap_lock(hp);
+	err = shmi_run_purge(hp, t->owner, pad, released);
+	if (!err)
+		err = shmi_heap_lock(hp);
 	if (err)
 		return err;
-	*released = shmi_run_purge(hp, pad);
 	while (shmi_heap_less(hp))
 		*released = true;
 	shmi_heap_unlock(hp);

@@ -403,8 +403,11 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 			uint64_t n)
 {
 	struct heap_hdr *h = hp->h;
-	int err = shmi_heap_fill(hp, (uintptr_t)h, 4096 + 64);
+	/* And as many entries of chunks as one page has. */
+	int err = shmi_heap_have(hp, h, 4096 + 64);
 
+	if (!err)
+		err = shmi_heap_have(hp, (void *)h->life, sizeof(h->life));
 	if (!err)
 		err = shmi_chunk_table(hp, (uintptr_t)h, n, sizeof(*h));
 	if (!err)
@@ -459,6 +462,7 @@ static int create_at_base(struct shmi_heap *hp,
 	uintptr_t base = (uintptr_t)plan->base;
 	uintptr_t start = heap_slice_up(base);
 	uint64_t n;
+	int err;
 
 	if (start < base || start - base > plan->capacity)
 		return -ENOMEM;
@@ -466,6 +470,9 @@ static int create_at_base(struct shmi_heap *hp,
 	hp->h = (struct heap_hdr *)start;
 	if (n > HEAP_COUNT || n <= shmi_chunk_heads(hp, start, n))
 		return -ENOMEM;
+	err = shmi_heap_have(hp, hp->h, sizeof(*hp->h) + n * sizeof(uint32_t));
+	if (err)
+		return err;
 	memset(hp->h, 0, sizeof(*hp->h) + n * sizeof(uint32_t));
 	return write_header(hp, plan, n);
 }

@@ -81,6 +81,17 @@ static inline uint64_t heap_mark(const struct shmi_heap *hp, const void *run)
 	return hp->secret ^ (uintptr_t)run;
 }
 
+/* Of a head that is being written: whoever knows an earlier span there sees that
+ * it is gone. */
+static inline void heap_no_blocks(struct heap_run *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < HEAP_KNOWN_CLASSES; i++)
+		atomic_store_explicit(&r->ever[i], 0, memory_order_relaxed);
+	atomic_store_explicit(&r->ever_big, 0, memory_order_relaxed);
+}
+
 static inline uint64_t heap_slices(uint64_t bytes)
 {
 	return (bytes + HEAP_SLICE - 1) / HEAP_SLICE;
@@ -90,6 +101,21 @@ static inline uint64_t heap_slice_up(uint64_t addr)
 {
 	return (addr + HEAP_SLICE - 1) & ~(HEAP_SLICE - 1);
 }
+
+static inline uint64_t heap_pagesize(const struct shmi_heap *hp)
+{
+	return hp->arena ? hp->arena->c.pagesize : hp->how.pagesize;
+}
+
+/* ----- heap_page.c: no lock ----- */
+
+/* Makes a range present that the library itself is to read or write: 0, -ENOMEM,
+ * or what the file says. */
+int shmi_heap_have(struct shmi_heap *hp, const void *from, uint64_t len);
+/* The same for its user's bytes, if that is wanted in this heap. */
+int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len);
+/* Its whole pages are given back: 0 if all of it reads as zero. */
+int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 
 /* ----- heap_chunk.c: under the lock, or while nobody else has the heap ----- */
 
@@ -145,10 +171,6 @@ _Noreturn void shmi_heap_die(const char *what, const void *at, const void *h);
 struct heap_at {
 	uint32_t chunk, slice;
 };
-/* Pages of a range present; and given back: 0 if all of it reads as zero. No
- * lock. */
-int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len);
-int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 void shmi_run_repair(struct shmi_heap *hp);
 /* @n free slices whose second is at a multiple of @align (0: any), at the
  * start of a free run. -ENOMEM: there are none. */
@@ -156,6 +178,8 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 		  struct heap_at *at);
 /* The table's word there. */
 uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at);
+/* Whether all pages of the first slice are there, by its word. */
+bool shmi_run_there(const struct shmi_heap *hp, uint32_t word);
 /* The first @n of them are a run of their own that is not zero: before its head
  * is written. */
 void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n);
@@ -176,8 +200,13 @@ uint32_t shmi_run_len(struct shmi_heap *hp, const struct heap_run *r);
 void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n);
 /* Longer or shorter in place: 0 or -ENOMEM. */
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n);
-/* Pages of free runs go back but for @pad bytes: whether there were any. */
-bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad);
+/* The head of a run that is large, and @owner's. */
+void shmi_run_head(struct shmi_heap *hp, struct heap_run *r, uint64_t owner,
+		   const void *block, uint64_t len);
+/* From outside of the lock: pages of free runs go back but for @pad bytes. @any:
+ * there were some. @owner's is what is in hand meanwhile. 0 or -errno. */
+int shmi_run_purge(struct shmi_heap *hp, uint64_t owner, uint64_t pad,
+		   bool *any);
 /* Calls @each for all used runs until it returns non-zero: that. */
 int shmi_run_each(struct shmi_heap *hp,
 		  int (*each)(struct shmi_heap *hp, struct heap_run *r,

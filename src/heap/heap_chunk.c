@@ -32,6 +32,10 @@
  * chunk is one, would clear mark and grown_by of a chunk that is none. A cut
  * that fails is no death, but is put right the same way by who tried it.
  *
+ * Where the range may be the application's by now, its page with the mark may be
+ * missing. If it cannot be had nobody knows what the range is: grown_by stays,
+ * and the heap neither grows nor shrinks until it can.
+ *
  * Nobody else looks into such a chunk meanwhile: no block, span or run in use is
  * there, and the table is read under the lock.
  */
@@ -144,7 +148,7 @@ static uint64_t *mark_of(uint64_t start)
 	return (uint64_t *)(uintptr_t)(start + HEAP_SLICE - 8);
 }
 
-/* Whether [@start, @n slices), @at and @by in the arena, has pages of ours. */
+/* Whether [@start, @n slices), @at and @by in the arena, can be ours. */
 static bool is_there(const struct shmi_heap *hp, uint64_t at, uint64_t by,
 		     uint64_t start, uint64_t n)
 {
@@ -152,8 +156,13 @@ static bool is_there(const struct shmi_heap *hp, uint64_t at, uint64_t by,
 
 	return at < a->c.maxsize && by <= shmi_size_now(a) &&
 	       at <= shmi_size_now(a) - by &&
-	       good_chunk(hp, start, n, shmi_chunk_heads(hp, start, n)) &&
-	       *mark_of(start) == chunk_mark(hp, start);
+	       good_chunk(hp, start, n, shmi_chunk_heads(hp, start, n));
+}
+
+/* The header's words of chunk @i: those of the first ones are there. */
+static int have_entry(struct shmi_heap *hp, uint32_t i)
+{
+	return shmi_heap_have(hp, &hp->h->chunk[i], sizeof(hp->h->chunk[i]));
 }
 
 void shmi_chunk_finish(struct shmi_heap *hp)
@@ -170,9 +179,14 @@ void shmi_chunk_finish(struct shmi_heap *hp)
 	for (i = 0; i < hp->nchunks && hp->chunk[i].start != start; i++)
 		;
 	if (is_there(hp, at, by, start, n)) {
-		if (i == hp->nchunks && i < HEAP_CHUNKS)
-			enter_chunk(hp, start, n);
-		*mark_of(start) = 0;
+		if (shmi_heap_have(hp, mark_of(start), 8) ||
+		    (i < HEAP_CHUNKS && have_entry(hp, i)))
+			return;
+		if (*mark_of(start) == chunk_mark(hp, start)) {
+			if (i == hp->nchunks && i < HEAP_CHUNKS)
+				enter_chunk(hp, start, n);
+			*mark_of(start) = 0;
+		}
 	}
 	hp->h->grown_by = 0;
 }
@@ -185,7 +199,7 @@ int shmi_chunk_table(struct shmi_heap *hp, uint64_t start, uint64_t n,
 {
 	_Atomic uint32_t *table = (_Atomic uint32_t *)(start + first);
 	uint64_t nhead = heap_slices(first + n * sizeof(uint32_t));
-	int err = shmi_heap_fill(hp, start + first, n * sizeof(uint32_t));
+	int err = shmi_heap_have(hp, table, n * sizeof(uint32_t));
 
 	if (err)
 		return err;
@@ -218,7 +232,7 @@ static int more_of_arena(struct shmi_heap *hp, uint64_t n)
 	start = heap_slice_up(a->c.base + at);
 	n = (a->c.base + at + by - start) / HEAP_SLICE;
 	mark = mark_of(start);
-	err = shmi_heap_fill(hp, (uintptr_t)mark, 8);
+	err = shmi_heap_have(hp, mark, 8);
 	if (!err)
 		err = shmi_chunk_table(hp, start, n, 0);
 	if (err) {
@@ -295,14 +309,16 @@ int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices)
 	uint64_t least;
 	int cancel, err;
 
-	if (!hp->growable || hp->nchunks == HEAP_CHUNKS)
+	if (!hp->growable || hp->nchunks == HEAP_CHUNKS || hp->h->grown_by)
 		return -ENOMEM;
 	/* The mark is in the first slice's last word, behind the table. */
 	least = nslices + heap_slices(nslices * sizeof(uint32_t) + 64);
 	if (least > HEAP_COUNT)
 		return -ENOMEM;
 	cancel = shmi_os_cancel_off();
-	err = more(hp, good_length(hp), least);
+	err = have_entry(hp, hp->nchunks);
+	if (!err)
+		err = more(hp, good_length(hp), least);
 	shmi_os_cancel_restore(cancel);
 	if (err)
 		return err;
@@ -338,8 +354,10 @@ static bool less_of_arena(struct shmi_heap *hp, uint32_t i)
 	uint64_t start = hp->chunk[i].start, n = hp->chunk[i].nslices;
 	uint64_t at = start - a->c.base;
 
-	if (at + n * HEAP_SLICE != shmi_size_now(a) || at % a->c.pagesize)
+	if (at + n * HEAP_SLICE != shmi_size_now(a) || at % a->c.pagesize ||
+	    hp->h->grown_by)
 		return false;
+	/* Its page has been there since the chunk was made. */
 	*mark_of(start) = chunk_mark(hp, start);
 	hp->h->grown_at = at;
 	atomic_store_explicit(&hp->h->grown_by, n * HEAP_SLICE,

@@ -109,7 +109,7 @@ struct heap_chunk {
  * checked by heap.c at each attach and at each change of generation.
  */
 struct heap_hdr {
-	uint64_t magic;		   /* HEAP_MAGIC; stored last by create */
+	_Atomic uint64_t magic;	   /* HEAP_MAGIC; stored last by create */
 	uint32_t format;	   /* HEAP_FORMAT */
 	uint32_t flags;		   /* TMC_MSPACE_*, HEAP_GIVEN; never changes */
 	uint64_t self;		   /* address of this */

@@ -145,19 +145,6 @@ struct part {
 	bool zero;
 };
 
-/* A run of ours, and not yet, or not any more, a user's. */
-static void write_head(struct shmi_thread *t, struct heap_run *r, uint64_t n,
-		       uint64_t align)
-{
-	r->heap = (uintptr_t)t->hp->h;
-	r->kind = HEAP_LARGE;
-	shmi_span_clear(r);
-	r->len = n;
-	r->block = (uintptr_t)block_of(r, align);
-	set(r->owner, t->owner);
-	set(r->mark, heap_mark(t->hp, r));
-}
-
 /* Under the lock. New pages are made present as far as the block goes; the end
  * of a kept run to the last, so that it is whole from then on. */
 static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
@@ -180,14 +167,15 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 		out->from = 0;
 		/* Whole for AddressSanitizer: what can be held is poisoned. */
 		out->to = SHMI_ASAN ? count * HEAP_SLICE : front(align) + n;
-		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN);
 	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
 		out->from -= HEAP_SLICE;
 	}
+	if (!shmi_run_there(hp, word))
+		err = shmi_heap_have(hp, r, sizeof(*r));
 	if (err)
 		return err;
 	shmi_run_prepare(hp, at, count);
-	write_head(t, r, n, align);
+	shmi_run_head(hp, r, t->owner, block_of(r, align), n);
 	part = out->to < count * HEAP_SLICE;
 	set(r->ready, part ? 0 : count);
 	shmi_run_take(hp, at, count, part);
@@ -330,27 +318,39 @@ static int enlarge(struct shmi_thread *t, struct heap_run *r, const void *p,
  * The end of the run becomes one of ours, and goes back as such, outside of the
  * lock. Its head is where the block was, which is shorter already: @n bytes. If
  * we die the end is still a part of its run, or a sweep's.
+ *
+ * A page for that head may be missing in a heap that is not populated. If it
+ * cannot be had the run stays as long as it is, and only the pages go back.
  */
 static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
 		   size_t old, size_t n)
 {
-	uint32_t count = slices_to(r, p, n);
-	struct heap_run *end = NULL;
+	uint32_t count = slices_to(r, p, n), end = slices_to(r, p, old);
+	struct heap_run *rest = NULL;
 	int err = shmi_heap_lock(t->hp);
 
 	if (err)
 		return err;
 	r->len = n;
-	if (count < slices_to(r, p, old) && count < shmi_run_len(t->hp, r)) {
-		end = heap_head(heap_base(r) + count * HEAP_SLICE);
-		write_head(t, end, 0, 16);
-		set(end->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
+	if (count < end && count < shmi_run_len(t->hp, r)) {
+		rest = heap_head(heap_base(r) + count * HEAP_SLICE);
+		if (!t->hp->populate)
+			err = shmi_heap_have(t->hp, rest, sizeof(*rest));
+	}
+	if (err) {
+		set(r->ready, HEAP_HOLES);
+	} else if (rest) {
+		shmi_run_head(t->hp, rest, t->owner, block_of(rest, 16), 0);
+		set(rest->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
 		shmi_run_part(t->hp, r, count);
 		set(r->ready, 0);
 	}
 	shmi_heap_unlock(t->hp);
-	if (end)
-		shmi_run_give(t->hp, end, false, true);
+	if (err)
+		shmi_heap_punch(t->hp, heap_base(r) + count * HEAP_SLICE,
+				(end - count) * HEAP_SLICE);
+	else if (rest)
+		shmi_run_give(t->hp, rest, false, true);
 	return 0;
 }
 

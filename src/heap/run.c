@@ -24,63 +24,14 @@
  *
  * All of it under the lock.
  */
-#include "heap.h"
-
-#include "os.h"
-#include "size.h"
+#include "run.h"
 
 #include <errno.h>
 
 #define FLAGS (HEAP_DIRTY | HEAP_KEPT | HEAP_PART)
-#define KEEP_RUN 32u		   /* slices of a run that is kept, at most */
 #define KEEP_LARGE ((uint64_t)256) /* slices that a heap may keep, */
 #define KEEP_SPANS ((uint64_t)16)  /* when a span is to be one of them; */
 #define KEEP_PART 64		   /* or this part of it */
-
-static inline _Atomic uint32_t *table(const struct shmi_heap *hp,
-				      uint32_t chunk)
-{
-	return hp->chunk[chunk].table;
-}
-
-static uint32_t peek(const struct shmi_heap *hp, struct heap_at at)
-{
-	return atomic_load_explicit(table(hp, at.chunk) + at.slice,
-				    memory_order_relaxed);
-}
-
-/* acquire: pairs with put(), so that what was done with a run before it was
- * freed is over. The length is bounded by the chunk, never 0. */
-static inline uint32_t get(const struct shmi_heap *hp, struct heap_at at)
-{
-	uint32_t word = atomic_load_explicit(table(hp, at.chunk) + at.slice,
-					     memory_order_acquire);
-	uint32_t n = word & HEAP_COUNT;
-	uint32_t left = hp->chunk[at.chunk].nslices - at.slice;
-
-	if (!n || n > left)
-		shmi_heap_die("table of runs overwritten",
-			      table(hp, at.chunk) + at.slice, hp->h);
-	return word;
-}
-
-/* release: see get(); and the word of a second part before the first one's */
-static void put(const struct shmi_heap *hp, struct heap_at at, uint32_t word)
-{
-	atomic_store_explicit(table(hp, at.chunk) + at.slice, word,
-			      memory_order_release);
-}
-
-static struct heap_at next(struct heap_at at, uint32_t word)
-{
-	at.slice += word & HEAP_COUNT;
-	return at;
-}
-
-static bool inside(const struct shmi_heap *hp, struct heap_at at)
-{
-	return at.slice < hp->chunk[at.chunk].nslices;
-}
 
 /* ----- hints ----- */
 
@@ -122,7 +73,7 @@ static struct heap_at first(const struct shmi_heap *hp, uint32_t chunk,
 
 	if (at.slice < hp->chunk[chunk].nhead ||
 	    at.slice > hp->chunk[chunk].nslices ||
-	    (inside(hp, at) && !peek(hp, at)))
+	    (run_inside(hp, at) && !run_peek(hp, at)))
 		at.slice = hp->chunk[chunk].nhead;
 	return at;
 }
@@ -132,7 +83,7 @@ static uint64_t kept(const struct shmi_heap *hp)
 	return atomic_load_explicit(&hp->h->kept, memory_order_relaxed);
 }
 
-static void count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
+void shmi_run_count_kept(const struct shmi_heap *hp, uint32_t word, bool more)
 {
 	uint64_t n = word & HEAP_COUNT;
 
@@ -171,16 +122,17 @@ void shmi_run_repair(struct shmi_heap *hp)
 		for (i = 0; i < HEAP_SCALES; i++)
 			set_low(hp, at.chunk, i, 0);
 		at.slice = hp->chunk[at.chunk].nhead;
-		for (; inside(hp, at); at = next(at, word)) {
-			word = get(hp, at);
+		for (; run_inside(hp, at); at = run_next(at, word)) {
+			word = run_get(hp, at);
 			if (!(word & HEAP_USED))
-				count_kept(hp, word, true);
+				shmi_run_count_kept(hp, word, true);
 			for (i = 1; i < (word & HEAP_COUNT); i++)
-				if (table(hp, at.chunk)[at.slice + i])
-					put(hp,
-					    (struct heap_at){ at.chunk,
-							      at.slice + i },
-					    0);
+				if (run_table(hp, at.chunk)[at.slice + i])
+					run_put(hp,
+						(struct heap_at){ at.chunk,
+								  at.slice +
+									  i },
+						0);
 		}
 	}
 }
@@ -189,19 +141,19 @@ void shmi_run_repair(struct shmi_heap *hp)
 
 /* Joins the free run at @at with the free one behind it. Pages count as kept
  * only where both parts' are, without a gap. */
-static uint32_t join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
-		     struct heap_at behind, uint32_t other)
+uint32_t shmi_run_join(struct shmi_heap *hp, struct heap_at at, uint32_t word,
+		       struct heap_at behind, uint32_t other)
 {
 	uint32_t flags = (word | other) & HEAP_DIRTY;
 
-	count_kept(hp, word, false);
-	count_kept(hp, other, false);
+	shmi_run_count_kept(hp, word, false);
+	shmi_run_count_kept(hp, other, false);
 	if (word & other & HEAP_KEPT && !(word & HEAP_PART))
 		flags |= HEAP_KEPT | (other & HEAP_PART);
 	word = flags | ((word & HEAP_COUNT) + (other & HEAP_COUNT));
-	put(hp, at, word);
-	put(hp, behind, 0); /* dying before this: repair */
-	count_kept(hp, word, true);
+	run_put(hp, at, word);
+	run_put(hp, behind, 0); /* dying before this: repair */
+	shmi_run_count_kept(hp, word, true);
 	return word;
 }
 
@@ -217,8 +169,8 @@ static uint32_t free_from(struct shmi_heap *hp, struct heap_at at)
 {
 	uint32_t word, n = 0;
 
-	for (; inside(hp, at); at = next(at, word)) {
-		word = get(hp, at);
+	for (; run_inside(hp, at); at = run_next(at, word)) {
+		word = run_get(hp, at);
 		if (word & HEAP_USED)
 			break;
 		n += word & HEAP_COUNT;
@@ -233,29 +185,46 @@ static bool free_before(struct shmi_heap *hp, struct heap_at at,
 	*before = at;
 	while (before->slice > hp->chunk[at.chunk].nhead) {
 		before->slice--;
-		if (peek(hp, *before))
-			return !(get(hp, *before) & HEAP_USED) &&
-			       next(*before, get(hp, *before)).slice ==
+		if (run_peek(hp, *before))
+			return !(run_get(hp, *before) & HEAP_USED) &&
+			       run_next(*before, run_get(hp, *before)).slice ==
 				       at.slice;
 	}
 	return false;
 }
 
-/* A run that has just become free: joined with its like on both sides. */
-static void settle(struct shmi_heap *hp, struct heap_at at)
+/* The free run @at, which becomes a part of the one before if they are alike. */
+struct heap_at shmi_run_join_before(struct shmi_heap *hp, struct heap_at at)
 {
-	uint32_t word = get(hp, at), other;
-	struct heap_at side = next(at, word);
+	uint32_t word = run_get(hp, at), other;
+	struct heap_at side;
 
-	if (inside(hp, side) && alike(word, other = get(hp, side)))
-		word = join(hp, at, word, side, other);
-	if (free_before(hp, at, &side) && alike(other = get(hp, side), word)) {
-		join(hp, side, other, at, word);
-		at = side;
-	}
+	if (!free_before(hp, at, &side) ||
+	    !alike(other = run_get(hp, side), word))
+		return at;
+	shmi_run_join(hp, side, other, at, word);
+	return side;
+}
+
+/* A run that has just become free lowers the hints. */
+void shmi_run_make_known(struct shmi_heap *hp, struct heap_at at)
+{
+	struct heap_at side;
+
 	while (free_before(hp, at, &side))
 		at = side;
 	lower(hp, at, free_from(hp, at));
+}
+
+/* The same, and it is joined with its like on both sides. */
+static void settle(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t word = run_get(hp, at), other;
+	struct heap_at side = run_next(at, word);
+
+	if (run_inside(hp, side) && alike(word, other = run_get(hp, side)))
+		shmi_run_join(hp, at, word, side, other);
+	shmi_run_make_known(hp, shmi_run_join_before(hp, at));
 }
 
 /* How many slices of free ones at @at to leave out for @align. */
@@ -270,13 +239,15 @@ static uint64_t lead(const struct shmi_heap *hp, struct heap_at at,
 }
 
 /* Two free runs instead of one; the second's place. */
-static struct heap_at split(struct shmi_heap *hp, struct heap_at at, uint32_t n)
+struct heap_at shmi_run_split(struct shmi_heap *hp, struct heap_at at,
+			      uint32_t n)
 {
-	uint32_t word = get(hp, at), flags = word & (HEAP_DIRTY | HEAP_KEPT);
+	uint32_t word = run_get(hp, at),
+		 flags = word & (HEAP_DIRTY | HEAP_KEPT);
 	struct heap_at rest = { at.chunk, at.slice + n };
 
-	put(hp, rest, (word & FLAGS) | ((word & HEAP_COUNT) - n));
-	put(hp, at, flags | n);
+	run_put(hp, rest, (word & FLAGS) | ((word & HEAP_COUNT) - n));
+	run_put(hp, at, flags | n);
 	return rest;
 }
 
@@ -286,8 +257,8 @@ static bool fits_kept(struct shmi_heap *hp, struct heap_at *at, uint32_t n,
 {
 	uint32_t word;
 
-	for (; inside(hp, *at); *at = next(*at, word)) {
-		word = get(hp, *at);
+	for (; run_inside(hp, *at); *at = run_next(*at, word)) {
+		word = run_get(hp, *at);
 		if (word & HEAP_USED)
 			return false;
 		if (word & HEAP_KEPT &&
@@ -306,10 +277,10 @@ static bool fits_any(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 
 	if (free_from(hp, at) < need)
 		return false;
-	word = get(hp, at);
+	word = run_get(hp, at);
 	while ((word & HEAP_COUNT) < need)
-		word = join(hp, at, word, next(at, word),
-			    get(hp, next(at, word)));
+		word = shmi_run_join(hp, at, word, run_next(at, word),
+				     run_get(hp, run_next(at, word)));
 	return true;
 }
 
@@ -320,9 +291,9 @@ static bool find_in(struct shmi_heap *hp, uint32_t chunk, uint32_t n,
 	struct heap_at at = first(hp, chunk, k);
 	bool found = false;
 
-	while (inside(hp, at) && !found) {
-		if (get(hp, at) & HEAP_USED) {
-			at = next(at, get(hp, at));
+	while (run_inside(hp, at) && !found) {
+		if (run_get(hp, at) & HEAP_USED) {
+			at = run_next(at, run_get(hp, at));
 			continue;
 		}
 		len = free_from(hp, at);
@@ -349,7 +320,7 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 				continue;
 			skip = (uint32_t)lead(hp, *at, align);
 			if (skip)
-				*at = split(hp, *at, skip);
+				*at = shmi_run_split(hp, *at, skip);
 			return 0;
 		}
 		if (!pass)
@@ -359,7 +330,14 @@ int shmi_run_find(struct shmi_heap *hp, uint32_t n, uint64_t align,
 
 uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
 {
-	return get(hp, at);
+	return run_get(hp, at);
+}
+
+/* Of a kept run only the last slice's can be missing. */
+bool shmi_run_there(const struct shmi_heap *hp, uint32_t word)
+{
+	return hp->populate && word & HEAP_KEPT &&
+	       !(word & HEAP_PART && (word & HEAP_COUNT) == 1);
 }
 
 /*
@@ -368,19 +346,32 @@ uint32_t shmi_run_word(struct shmi_heap *hp, struct heap_at at)
  */
 void shmi_run_prepare(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {
-	if ((get(hp, at) & HEAP_COUNT) > n)
-		split(hp, at, n);
-	put(hp, at, get(hp, at) | HEAP_DIRTY);
+	if ((run_get(hp, at) & HEAP_COUNT) > n)
+		shmi_run_split(hp, at, n);
+	run_put(hp, at, run_get(hp, at) | HEAP_DIRTY);
 	atomic_signal_fence(memory_order_release);
+}
+
+void shmi_run_head(struct shmi_heap *hp, struct heap_run *r, uint64_t owner,
+		   const void *block, uint64_t len)
+{
+	r->heap = (uintptr_t)hp->h;
+	r->kind = HEAP_LARGE;
+	heap_no_blocks(r);
+	r->len = len;
+	r->block = (uintptr_t)block;
+	/* release: the run is taken by a store after these */
+	atomic_store_explicit(&r->owner, owner, memory_order_release);
+	atomic_store_explicit(&r->mark, heap_mark(hp, r), memory_order_release);
 }
 
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,
 		   bool part)
 {
-	uint32_t word = get(hp, at);
+	uint32_t word = run_get(hp, at);
 
-	count_kept(hp, word, false);
-	put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
+	shmi_run_count_kept(hp, word, false);
+	run_put(hp, at, HEAP_USED | (part ? HEAP_PART : 0) | n);
 }
 
 static struct heap_at where(struct shmi_heap *hp, const struct heap_run *r)
@@ -408,7 +399,7 @@ static struct heap_at where(struct shmi_heap *hp, const struct heap_run *r)
 /* The word of a run that is in use. */
 static uint32_t get_used(struct shmi_heap *hp, struct heap_at at)
 {
-	uint32_t word = get(hp, at);
+	uint32_t word = run_get(hp, at);
 
 	if (!(word & HEAP_USED))
 		shmi_heap_die("no run in use", heap_head(heap_slice(hp, at)),
@@ -425,9 +416,9 @@ static void set_free(struct shmi_heap *hp, struct heap_at at, uint32_t flags)
 	uint32_t word = flags | (get_used(hp, at) & HEAP_COUNT);
 	struct heap_run *r = heap_head(heap_slice(hp, at));
 
-	put(hp, at, word);
+	run_put(hp, at, word);
 	atomic_store_explicit(&r->mark, 0, memory_order_relaxed);
-	count_kept(hp, word, true);
+	shmi_run_count_kept(hp, word, true);
 }
 
 void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
@@ -439,40 +430,52 @@ void shmi_run_free(struct shmi_heap *hp, struct heap_run *r, uint32_t flags)
 }
 
 /*
- * Takes the lock. Pages that do not stay go back outside of it, all but those
- * of the first slice, where the head says whose the run is: ours, so that a
- * sweep frees it if we die. The first slice's go when the run is free.
+ * A run of ours in use becomes a free one without pages, but is not yet joined
+ * with others. Its pages go back outside of the lock, all but those of the first
+ * slice, where the head says whose the run is: ours, so that a sweep frees it if
+ * we die. The first slice's go when the run is free. -errno: without the lock.
  */
+int shmi_run_empty(struct shmi_heap *hp, struct heap_at at)
+{
+	uint32_t n = get_used(hp, at) & HEAP_COUNT;
+	uint64_t mask = heap_pagesize(hp) - 1;
+	uintptr_t start = heap_slice(hp, at), end = start + n * HEAP_SLICE;
+	uintptr_t second = (start + HEAP_SLICE + mask) & ~mask;
+	bool zero = true;
+	int err;
+
+	if (second < end) {
+		shmi_heap_unlock(hp);
+		zero = !shmi_heap_punch(hp, second, end - second);
+		err = shmi_heap_lock(hp);
+		if (err)
+			return err;
+	} else {
+		second = end;
+	}
+	set_free(hp, at, HEAP_DIRTY);
+	if (!shmi_heap_punch(hp, start, second - start) && zero)
+		run_put(hp, at, n);
+	return 0;
+}
+
+/* Takes the lock. What does not stay is emptied. */
 void shmi_run_give(struct shmi_heap *hp, struct heap_run *r, bool part,
 		   bool keep)
 {
-	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, word, n;
+	uint32_t flags = HEAP_DIRTY | HEAP_KEPT, word;
 	struct heap_at at;
-	bool zero = true;
 
 	if (shmi_heap_lock(hp))
 		return;
 	at = where(hp, r);
 	word = get_used(hp, at);
-	n = word & HEAP_COUNT;
 	if (part || word & HEAP_PART)
 		flags |= HEAP_PART;
-	if (keep && may_keep(hp, r, n)) {
+	if (keep && may_keep(hp, r, word & HEAP_COUNT))
 		set_free(hp, at, flags);
-		settle(hp, at);
-		shmi_heap_unlock(hp);
+	else if (shmi_run_empty(hp, at))
 		return;
-	}
-	if (n > 1) {
-		shmi_heap_unlock(hp);
-		zero = !shmi_heap_punch(hp, heap_base(r) + HEAP_SLICE,
-					(n - 1) * HEAP_SLICE);
-		if (shmi_heap_lock(hp))
-			return;
-	}
-	set_free(hp, at, HEAP_DIRTY);
-	if (!shmi_heap_punch(hp, heap_slice(hp, at), HEAP_SLICE) && zero)
-		put(hp, at, n);
 	settle(hp, at);
 	shmi_heap_unlock(hp);
 }
@@ -487,27 +490,27 @@ void shmi_run_part(struct shmi_heap *hp, const struct heap_run *r, uint32_t n)
 	struct heap_at at = where(hp, r), rest = { at.chunk, at.slice + n };
 	uint32_t word = get_used(hp, at);
 
-	put(hp, rest, word - n);
-	put(hp, at, HEAP_USED | n); /* dying before this: repair */
+	run_put(hp, rest, word - n);
+	run_put(hp, at, HEAP_USED | n); /* dying before this: repair */
 }
 
 /* The end is cut off, and kept or given back. */
 static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 {
-	uint32_t word = get(hp, at), len = (word & HEAP_COUNT) - n;
+	uint32_t word = run_get(hp, at), len = (word & HEAP_COUNT) - n;
 	struct heap_at rest = { at.chunk, at.slice + n };
 	uint32_t flags = HEAP_DIRTY | HEAP_KEPT | (word & HEAP_PART);
 	struct heap_run *r = heap_head(heap_slice(hp, at));
 
-	put(hp, rest, HEAP_DIRTY | len);
-	put(hp, at, HEAP_USED | (has_holes(r) ? HEAP_PART : 0) | n);
+	run_put(hp, rest, HEAP_DIRTY | len);
+	run_put(hp, at, HEAP_USED | (has_holes(r) ? HEAP_PART : 0) | n);
 	if (!may_keep(hp, r, len))
 		flags = shmi_heap_punch(hp, heap_slice(hp, rest),
 					len * HEAP_SLICE)
 				? HEAP_DIRTY
 				: 0;
-	put(hp, rest, flags | len);
-	count_kept(hp, flags | len, true);
+	run_put(hp, rest, flags | len);
+	shmi_run_count_kept(hp, flags | len, true);
 	settle(hp, rest);
 }
 
@@ -521,57 +524,15 @@ int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 	if (n <= len)
 		return 0;
 	behind = (struct heap_at){ at.chunk, at.slice + len };
-	if (!inside(hp, behind) || !fits_any(hp, behind, n - len, 0))
+	if (!run_inside(hp, behind) || !fits_any(hp, behind, n - len, 0))
 		return -ENOMEM;
-	if ((get(hp, behind) & HEAP_COUNT) > n - len)
-		split(hp, behind, n - len);
-	word = get(hp, behind);
-	count_kept(hp, word, false);
-	put(hp, at, HEAP_USED | HEAP_PART | n);
-	put(hp, behind, 0); /* dying before this: repair */
+	if ((run_get(hp, behind) & HEAP_COUNT) > n - len)
+		shmi_run_split(hp, behind, n - len);
+	word = run_get(hp, behind);
+	shmi_run_count_kept(hp, word, false);
+	run_put(hp, at, HEAP_USED | HEAP_PART | n);
+	run_put(hp, behind, 0); /* dying before this: repair */
 	return 0;
-}
-
-static uint32_t purge(struct shmi_heap *hp, struct heap_at at, uint32_t word)
-{
-	uint32_t n = word & HEAP_COUNT;
-
-	count_kept(hp, word, false);
-	put(hp, at, HEAP_DIRTY | n);
-	if (!shmi_heap_punch(hp, heap_slice(hp, at), n * HEAP_SLICE))
-		put(hp, at, n);
-	return get(hp, at);
-}
-
-/* A death in the middle leaves a run dirty that is not: no harm. */
-bool shmi_run_purge(struct shmi_heap *hp, uint64_t pad)
-{
-	uint64_t stay = pad / HEAP_SLICE + (pad % HEAP_SLICE != 0);
-	struct heap_at at, before;
-	bool any = false;
-	uint32_t word;
-
-	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
-		at.slice = hp->chunk[at.chunk].nhead;
-		for (; inside(hp, at); at = next(at, word)) {
-			word = get(hp, at);
-			if (word & HEAP_USED)
-				continue;
-			if (word & HEAP_KEPT && (word & HEAP_COUNT) <= stay) {
-				stay -= word & HEAP_COUNT;
-			} else if (word & (HEAP_DIRTY | HEAP_KEPT)) {
-				word = purge(hp, at, word);
-				any = true;
-			}
-			if (free_before(hp, at, &before) &&
-			    alike(get(hp, before), word)) {
-				word = join(hp, before, get(hp, before), at,
-					    word);
-				at = before;
-			}
-		}
-	}
-	return any;
 }
 
 int shmi_run_each(struct shmi_heap *hp,
@@ -585,9 +546,9 @@ int shmi_run_each(struct shmi_heap *hp,
 
 	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
 		at.slice = hp->chunk[at.chunk].nhead;
-		for (; inside(hp, at); at = to) {
-			word = get(hp, at);
-			to = next(at, word);
+		for (; run_inside(hp, at); at = to) {
+			word = run_get(hp, at);
+			to = run_next(at, word);
 			if (!(word & HEAP_USED))
 				continue;
 			ret = each(hp, heap_head(heap_slice(hp, at)),
@@ -595,14 +556,14 @@ int shmi_run_each(struct shmi_heap *hp,
 			if (ret)
 				return ret;
 			/* It may have been freed, and joined with the next. */
-			while (inside(hp, to) && !peek(hp, to))
+			while (run_inside(hp, to) && !run_peek(hp, to))
 				to.slice++;
 		}
 	}
 	return 0;
 }
 
-/* As get(), but a bad word is an answer. */
+/* As run_get(), but a bad word is an answer. */
 int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree)
 {
 	struct heap_at at;
@@ -611,8 +572,8 @@ int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree)
 	*nfree = 0;
 	for (at.chunk = 0; at.chunk < hp->nchunks; at.chunk++) {
 		at.slice = hp->chunk[at.chunk].nhead;
-		for (; inside(hp, at); at.slice += n) {
-			word = table(hp, at.chunk)[at.slice];
+		for (; run_inside(hp, at); at.slice += n) {
+			word = run_table(hp, at.chunk)[at.slice];
 			n = word & HEAP_COUNT;
 			if (!n || n > hp->chunk[at.chunk].nslices - at.slice)
 				return -EUCLEAN;
@@ -621,42 +582,4 @@ int shmi_run_check(struct shmi_heap *hp, uint64_t *nfree)
 		}
 	}
 	return 0;
-}
-
-/* ----- pages; their system calls are cancellation points ----- */
-
-int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
-{
-	uint64_t mask, page;
-	int cancel, err;
-
-	if (!hp->populate)
-		return 0;
-	page = hp->arena ? hp->arena->c.pagesize : shmi_os_pagesize();
-	mask = page - 1;
-	len = ((at + len + mask) & ~mask) - (at & ~mask);
-	at &= ~mask;
-	cancel = shmi_os_cancel_off();
-	if (hp->arena)
-		err = shmi_size_fill(hp->arena, at - hp->arena->c.base, len);
-	else
-		err = shmi_os_populate((void *)at, len, page);
-	shmi_os_cancel_restore(cancel);
-	return err;
-}
-
-int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len)
-{
-	uint64_t page = hp->arena ? hp->arena->c.pagesize : hp->how.pagesize;
-	uintptr_t from = (at + page - 1) & ~(page - 1);
-	uintptr_t end = (at + len) & ~(page - 1);
-	int cancel, err;
-
-	if (from >= end)
-		return -EINVAL; /* less than a page: not zero either */
-	cancel = shmi_os_cancel_off();
-	err = shmi_os_discard((void *)from, end - from);
-	shmi_os_cancel_restore(cancel);
-	/* Its ends are as they were. */
-	return from == at && end == at + len ? err : -EINVAL;
 }

@@ -44,7 +44,7 @@
 #include <errno.h>
 
 #define LOOK 8		 /* spans that a search looks at */
-#define FILL_BYTES 16384 /* made present at a time in a small heap; */
+#define FILL_BYTES 16384 /* get their pages at a time; in a populated heap, */
 #define FILL_LARGE 64	 /* from this many slices on, a span at once */
 #define IDLE_LEAST 12	 /* empty spans that a thread keeps, */
 #define IDLE_PART 16	 /* and one for so many of its spans */
@@ -109,9 +109,8 @@ static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 			   uint32_t class, uint32_t ready)
 {
 	uint32_t left = span_bytes(r, class) - ready;
-	uint32_t n = shmi_heap_footprint(hp) >= FILL_LARGE * HEAP_SLICE
-			     ? left
-			     : FILL_BYTES;
+	bool small = shmi_heap_footprint(hp) < FILL_LARGE * HEAP_SLICE;
+	uint32_t n = small || !hp->populate ? FILL_BYTES : left;
 
 	n = heap_whole(n, class);
 	return n < left ? n : left;
@@ -124,7 +123,7 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	if (ready >= span_bytes(r, class))
 		return false;
 	more = fill_bytes(t->hp, r, class, ready);
-	if (shmi_heap_fill(t->hp, (uintptr_t)(r + 1) + ready, more))
+	if (shmi_heap_have(t->hp, (char *)(r + 1) + ready, more))
 		return false;
 	set(r->ready, ready + more);
 	return true;
@@ -212,34 +211,25 @@ static bool look_around(struct shmi_thread *t, uint32_t class)
 	return false;
 }
 
-void shmi_span_clear(struct heap_run *r)
-{
-	uint32_t i;
-
-	for (i = 0; i < HEAP_KNOWN_CLASSES; i++)
-		set(r->ever[i], 0);
-	set(r->ever_big, 0);
-}
-
 /* Under the lock: a free slice becomes a span of ours. All of its head is
- * written while the run is free; taking it is one store. */
-static int new_span(struct shmi_thread *t, uint32_t class)
+ * written while the run is free; taking it is one store. @found: there is a
+ * slice, whether it can have pages or not. */
+static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 {
 	struct shmi_heap *hp = t->hp;
 	struct heap_run *r;
 	struct heap_at at;
-	uint32_t ready, word;
+	uint32_t ready;
 	int err = shmi_run_find(hp, 1, 0, &at);
 
+	*found = !err;
 	if (err)
 		return err;
 	r = heap_head(heap_slice(hp, at));
 	ready = span_bytes(r, class);
-	word = shmi_run_word(hp, at);
-	if (!(word & HEAP_KEPT) ||
-	    ((word & HEAP_PART) && (word & HEAP_COUNT) == 1)) {
+	if (!shmi_run_there(hp, shmi_run_word(hp, at))) {
 		ready = fill_bytes(hp, r, class, 0);
-		err = shmi_heap_fill(hp, (uintptr_t)r, HEAP_RUN_LEN + ready);
+		err = shmi_heap_have(hp, r, HEAP_RUN_LEN + ready);
 		if (err)
 			return err;
 	}
@@ -249,7 +239,7 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 	set(r->interior, 0);
 	r->len = r->block = 0;
 	set(r->state, 0);
-	shmi_span_clear(r);
+	heap_no_blocks(r);
 	set(r->stray, span_strays(class));
 	set(r->ready, ready);
 	set(r->taken, 0);
@@ -267,20 +257,21 @@ static int new_span(struct shmi_thread *t, uint32_t class)
 static int get_span(struct shmi_thread *t, uint32_t class)
 {
 	struct shmi_heap *hp = t->hp;
+	bool found;
 	int err;
 
 	if (get(hp->h->orphans) && shmi_span_sweep(hp, t, class))
 		return 0;
-	err = new_span(t, class);
+	err = new_span(t, class, &found);
 	if (err != -ENOMEM)
 		return err;
 	if (shmi_span_sweep(hp, t, class))
 		return 0;
-	err = new_span(t, class);
-	if (err != -ENOMEM)
+	err = new_span(t, class, &found);
+	if (err != -ENOMEM || found)
 		return err;
 	err = shmi_heap_more(hp, 1);
-	return err ? err : new_span(t, class);
+	return err ? err : new_span(t, class, &found);
 }
 
 static int more_spans(struct shmi_thread *t, uint32_t class)

@@ -122,8 +122,6 @@ uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r);
 /* Takes what others have freed into the list; whether there was any. */
 bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
 extern struct heap_run shmi_span_none;
-/* Of a run that is being made: whoever knows an earlier span there. */
-void shmi_span_clear(struct heap_run *r);
 /* What the quick ways below leave to do: a block of another's span, or
  * @slowly. */
 void shmi_span_free_other(struct shmi_thread *t, void *p,

@@ -74,7 +74,10 @@ static void ends(void *list)
 	 * mark that there is something. */
 	for (t = shmi_thread_last; t != &no_heaps; t = next) {
 		next = t->next;
-		if (still_good(t))
+		/* Another process may have destroyed the heap, and its header
+		 * is a hole then. */
+		if (still_good(t) &&
+		    !shmi_heap_have(t->hp, t->h, sizeof(t->h->magic)))
 			shmi_span_leave(t);
 		let_go(t);
 	}

@@ -134,6 +134,19 @@ static void warm_and_ask(void)
 	ask_bystander();
 }
 
+/* More than trim has in hand at a time. */
+static void keep_some(void)
+{
+	void *p[2];
+	int i;
+
+	warm();
+	for (i = 0; i < 2; i++)
+		p[i] = tmc_mspace_malloc(w.heap, 1500 * KIB);
+	for (i = 0; i < 2; i++)
+		tmc_mspace_free(p[i]);
+}
+
 static void grow_free_and_ask(void)
 {
 	warm();
@@ -142,7 +155,7 @@ static void grow_free_and_ask(void)
 }
 
 static const struct heap_case cases[] = {
-	{ "trim", warm, call_trim, .hand = 0 },
+	{ "trim", keep_some, call_trim, .heads = 1 },
 	{ "trim, a chunk less", grow_free_and_ask, call_trim, .asks = 1 },
 	{ "malloc", warm, call_malloc, .hand = 112 },
 	{ "malloc, first", nothing, call_malloc, .hand = 112, .heads = 1 },

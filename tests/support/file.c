@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* file.c - files that tests copy as they are. */
+/* file.c - files that tests copy, or fill a file system with. */
 #include "file.h"
 
 #include <fcntl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int file_copy(const char *from, const char *to)
@@ -20,4 +21,19 @@ int file_copy(const char *from, const char *to)
 	close(in);
 	close(out);
 	return n ? -1 : 0;
+}
+
+int file_fill(const char *path, size_t left)
+{
+	struct statfs sf;
+	size_t len;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), rc = -1;
+
+	if (fd >= 0 && !fstatfs(fd, &sf)) {
+		len = (size_t)sf.f_bavail * (size_t)sf.f_bsize;
+		rc = len > left ? posix_fallocate(fd, 0, (off_t)(len - left))
+				: 0;
+	}
+	close(fd);
+	return rc ? -1 : 0;
 }

@@ -36,6 +36,7 @@
 #define THREADS 3 /* of each */
 #define STEPS test_steps(UNDER_SANITIZER ? 30000 : 40000)
 #define SLOTS 3000
+#define HUGE_PAGES 64
 
 /* A block: its length is mant << shift, its address a multiple of 16. */
 #define WORD(p, mant, shift)                                                   \
@@ -48,6 +49,7 @@ static struct {
 	tmc_mspace heap;
 	_Atomic uint64_t *slot;
 	uint64_t seed;
+	int steps, trims; /* whether they trim now and then */
 } w;
 
 struct worker {
@@ -174,6 +176,9 @@ static int step(struct worker *me)
 	uint64_t word = atomic_exchange(some_slot(me), 0);
 	int bad = 0;
 
+	if (w.trims && rnd(me) % 256 == 0 &&
+	    tmc_mspace_trim(w.heap, rnd(me) % 2 * rnd(me) % (4 * MIB)) < 0)
+		return -1;
 	if (!word) {
 		bad = make(me, &word);
 	} else if (rnd(me) % 3 == 0) {
@@ -194,7 +199,7 @@ static void *work(void *seed)
 	intptr_t bad = 0;
 	int i;
 
-	for (i = 0; i < STEPS && !bad; i++)
+	for (i = 0; i < w.steps && !bad; i++)
 		bad = step(&me);
 	return (void *)bad;
 }
@@ -293,29 +298,93 @@ static int set_up(void **state)
 		      : (uint64_t)time(NULL) % 1000000 * 100 +
 				 (uint64_t)getpid() % 100;
 	print_message("SEED=%ju\n", (uintmax_t)w.seed);
-	if (test_box_open(state))
-		return -1;
-	w.shm = tmc_shmem_create(box_path("heap"), NULL, NULL, GIB);
+	return test_box_open(state);
+}
+
+static int make_heap(void **state)
+{
+	tmc_alloc_t *alloc = *state;
+
+	w.shm = tmc_shmem_create(box_path("heap"), alloc, NULL, GIB);
 	if (!w.shm)
 		return -1;
 	w.slot = tmc_shmem_grow(w.shm, SLOTS * sizeof(*w.slot));
 	w.heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
 					   tmc_shmem_alloc(w.shm));
+	w.steps = alloc ? STEPS / 4 : STEPS;
+	w.trims = alloc != NULL;
 	return !w.slot || !w.heap;
 }
 
-static int tear_down(void **state)
+static int drop_heap(void **state)
 {
-	tmc_shmem_close(w.shm);
-	return tmc_shmem_unlink(box_path("heap")) || test_box_close(state);
+	int rc = 0;
+
+	(void)state;
+	if (w.shm) {
+		tmc_shmem_close(w.shm);
+		w.shm = NULL;
+		rc = tmc_shmem_unlink(box_path("heap"));
+	}
+	box_umount("huge");
+	box_pool_end();
+	return rc;
+}
+
+static void while_all_trim(tmc_alloc_t *alloc)
+{
+	void *state = alloc;
+
+	assert_int_equal(make_heap(&state), 0);
+	all_at_once(w.seed);
+	assert_int_equal(tmc_mspace_check(w.heap), 0);
+	assert_int_equal(free_from(NULL, NULL), 0);
+	assert_true(tmc_mspace_trim(w.heap, 0) >= 0);
+	assert_int_equal(tmc_mspace_check(w.heap), 0);
+	assert_int_equal(used(), 0);
+}
+
+static void all_of_it_holds_while_they_trim(void **state)
+{
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+
+	(void)state;
+	while_all_trim(&alloc);
+}
+
+static void and_without_populate(void **state)
+{
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+
+	(void)state;
+	while_all_trim(tmc_alloc_clear_populate(&alloc));
+}
+
+static void and_with_huge_pages(void **state)
+{
+	size_t huge = tmc_alloc_get_huge_pagesize();
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+
+	(void)state;
+	if (!huge || box_pool(huge, HUGE_PAGES) < HUGE_PAGES ||
+	    box_hugetlbfs("huge", huge, "")) {
+		print_message("no huge pages\n");
+		skip();
+	}
+	while_all_trim(tmc_alloc_set_huge(&alloc));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(
-			blocks_that_change_hands_are_whole_and_all_come_back),
+		cmocka_unit_test_setup_teardown(
+			blocks_that_change_hands_are_whole_and_all_come_back,
+			make_heap, drop_heap),
+		cmocka_unit_test_teardown(all_of_it_holds_while_they_trim,
+					  drop_heap),
+		cmocka_unit_test_teardown(and_without_populate, drop_heap),
+		cmocka_unit_test_teardown(and_with_huge_pages, drop_heap),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, set_up, test_box_close);
 }

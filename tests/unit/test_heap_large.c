@@ -6,18 +6,17 @@
 #include "test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <shmem.h>
 
+#include "file.h"
 #include "peer.h"
 #include "probe.h"
 #include "span.h"
@@ -140,21 +139,6 @@ static size_t arena_blocks(tmc_shmem_t *arena)
 	return fstat(tmc_shmem_fd(arena), &st) ? 0 : (size_t)st.st_blocks;
 }
 
-/* All but about @left bytes of the file system that has @path. */
-static int fill_up(const char *path, size_t left)
-{
-	struct statfs sf;
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), rc;
-
-	if (fd < 0 || fstatfs(fd, &sf))
-		return -1;
-	rc = posix_fallocate(
-		fd, 0,
-		(off_t)((size_t)sf.f_bavail * (size_t)sf.f_bsize - left));
-	close(fd);
-	return rc;
-}
-
 /* On a file system that has 80 KiB left. */
 static int use_what_is_left(struct peer *self, void *arena)
 {
@@ -164,7 +148,7 @@ static int use_what_is_left(struct peer *self, void *arena)
 
 	PEER_CHECK(self && p);
 	memset(p, 7, 300000);
-	PEER_CHECK(!fill_up(box_path("small/fill"), 80 * KIB));
+	PEER_CHECK(!file_fill(box_path("small/fill"), 80 * KIB));
 	before = arena_blocks(arena);
 	PEER_CHECK(!tmc_mspace_realloc(h, p, 1900000) && errno == ENOMEM);
 	PEER_CHECK(arena_blocks(arena) == before);
@@ -251,20 +235,28 @@ static unsigned long to_be_removed(pid_t pid)
 }
 
 /* The call is stopped where it gives back as much as @least bytes. */
+static void stop_in(int (*call)(struct peer *self, void *arg), size_t least,
+		    struct peer *peer)
+{
+	int rc;
+
+	assert_int_equal(peer_fork(peer, call, NULL), 0);
+	assert_int_equal(step_seize(peer->pid), 0);
+	assert_int_equal(peer_put(peer, 0), 0);
+	do {
+		rc = step_to_syscall(peer->pid, SYS_madvise);
+	} while (!rc && to_be_removed(peer->pid) < least &&
+		 !step_past_syscall(peer->pid));
+	assert_int_equal(rc, 0);
+}
+
 static void others_go_on_while(int (*call)(struct peer *self, void *arg),
 			       size_t least)
 {
 	struct peer peer;
 	int rc;
 
-	assert_int_equal(peer_fork(&peer, call, NULL), 0);
-	assert_int_equal(step_seize(peer.pid), 0);
-	assert_int_equal(peer_put(&peer, 0), 0);
-	do {
-		rc = step_to_syscall(peer.pid, SYS_madvise);
-	} while (!rc && to_be_removed(peer.pid) < least &&
-		 !step_past_syscall(peer.pid));
-	assert_int_equal(rc, 0);
+	stop_in(call, least, &peer);
 	rc = peer_run(take_the_lock, NULL);
 	step_let_go(peer.pid);
 	assert_int_equal(peer_end(&peer), 0);
@@ -279,13 +271,69 @@ static void a_realloc_gives_pages_back_outside_of_the_lock(void **state)
 	large = tmc_mspace_malloc(heap, 20 * MIB);
 	assert_non_null(large);
 	memset(large, 7, 20 * MIB);
-	others_go_on_while(shorten_when_told, 10 * MIB);
+	others_go_on_while(shorten_when_told, 4 * MIB);
 	assert_in_range(arena_blocks(shm), before, before + 256 * KIB / 512);
 	assert_true(large[0] == 7 && large[100 * KIB - 1] == 7);
 	tmc_mspace_free(large);
 	large = tmc_mspace_calloc(heap, 1, 20 * MIB);
 	assert_non_null(large);
 	assert_true(probe_zero(large, 20 * MIB));
+}
+
+/* What a heap may keep: several runs of 16 MiB in all. */
+static int trim_when_told(struct peer *self, void *arg)
+{
+	uint64_t word;
+
+	PEER_CHECK(!arg && !peer_get(self, &word));
+	PEER_CHECK(tmc_mspace_trim(heap, 0) == 1);
+	PEER_CHECK(tmc_mspace_trim(heap, 0) == 0);
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+static void have_much_kept(void)
+{
+	char *p[8];
+	size_t before = arena_blocks(shm), i;
+
+	for (i = 0; i < 8; i++)
+		assert_non_null(p[i] = tmc_mspace_malloc(heap, 1900 * KIB));
+	for (i = 0; i < 8; i++)
+		tmc_mspace_free(p[i]);
+	assert_true(arena_blocks(shm) > before + 12 * MIB / 512);
+}
+
+static void trim_gives_pages_back_outside_of_the_lock(void **state)
+{
+	size_t before = arena_blocks(shm), size;
+
+	(void)state;
+	have_much_kept();
+	size = tmc_shmem_current_size(shm);
+	others_go_on_while(trim_when_told, MIB);
+	assert_in_range(arena_blocks(shm), before, before + 256 * KIB / 512);
+	assert_true(tmc_shmem_current_size(shm) < size);
+	large = tmc_mspace_calloc(heap, 1, 20 * MIB);
+	assert_non_null(large);
+	assert_true(probe_zero(large, 20 * MIB));
+}
+
+static void what_the_dead_had_in_hand_to_trim_is_free_again(void **state)
+{
+	size_t first = tmc_shmem_current_size(shm), before = arena_blocks(shm);
+	struct peer peer;
+
+	(void)state;
+	have_much_kept();
+	assert_true(tmc_shmem_current_size(shm) > first);
+	stop_in(trim_when_told, MIB, &peer);
+	peer_kill(&peer);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(tmc_shmem_current_size(shm), first);
+	assert_in_range(arena_blocks(shm), before, before + 256 * KIB / 512);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
@@ -298,6 +346,8 @@ int main(void)
 		TEST(what_the_caller_gave_stays_there_after_destroy),
 		TEST(a_block_that_cannot_get_its_pages_is_enomem_and_no_sigbus),
 		TEST(a_realloc_gives_pages_back_outside_of_the_lock),
+		TEST(trim_gives_pages_back_outside_of_the_lock),
+		TEST(what_the_dead_had_in_hand_to_trim_is_free_again),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

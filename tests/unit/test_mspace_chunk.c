@@ -322,7 +322,8 @@ static void a_heap_may_be_larger_than_any_arena(void **state)
 	assert_non_null(heap);
 	assert_true(take(300 * MIB, 1900 * GIB) >= 1900 * GIB);
 	assert_in_range(chunks(), 20, 250);
-	assert_true(memory() < 100 * MIB);
+	/* A 16,384th is the tables. */
+	assert_true(memory() < 200 * MIB);
 	assert_int_equal(tmc_mspace_check(heap), 0);
 	tmc_shmem_close(shm);
 	assert_int_equal(tmc_shmem_unlink(box_path("large")), 0);
