@@ -191,6 +191,9 @@ struct heap_run {
 #define SPAN_CURRENT 0x4000u
 #define SPAN_FULL 0x8000u
 #define SPAN_LIST_SHIFT 16
+/* Instead of how far new blocks were added: all are free, and what the list
+ * leads to may be gone. */
+#define SPAN_GOES UINT32_MAX
 
 /*
  * "others", which anybody pushes a block on; 0 but for the last: none.

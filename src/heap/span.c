@@ -371,8 +371,9 @@ char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 	return (char *)span_word(r, offset_of(hp, r, *class, p));
 }
 
-/* A span without a block in use, unless it has strays. Its state says first
- * that there is no list, since its pages may go. */
+/* A span without a block in use, unless it has strays. It says first that nobody
+ * is to follow its list any more, since its pages may go: dying after that,
+ * adoption finds it empty. */
 static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		    uint32_t e)
 {
@@ -380,6 +381,7 @@ static void give_up(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		return;
 	shmi_ring_leave_home(t, r, class);
 	shmi_ring_drop(t, class, e);
+	set(r->adding, SPAN_GOES);
 	set(r->state, 0);
 	shmi_unpoison((void *)heap_base(r), HEAP_SLICE);
 	shmi_run_give(t->hp, r, span_is_part(r, class), true);

@@ -93,6 +93,8 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	uint32_t n, size = heap_size[class], ever, ready = get(r->ready);
 	uintptr_t list, last;
 
+	if (get(r->adding) == SPAN_GOES)
+		return 0;
 	finish_adding(r, class);
 	finish_collect(hp, r, class);
 	list = span_first(span_state(r));
@@ -278,7 +280,8 @@ int shmi_span_check(struct shmi_heap *hp, struct heap_run *r)
 	    get(r->ready) > span_bytes(r, class) || ever > get(r->ready) ||
 	    ever % heap_size[class])
 		return -EUCLEAN;
-	if (!shmi_heap_owner_dead(hp, get(r->owner)))
+	if (!shmi_heap_owner_dead(hp, get(r->owner)) ||
+	    get(r->adding) == SPAN_GOES)
 		return 0;
 	/* Blocks that the dead one was adding are in the list first. */
 	if (get(r->adding) > ever && get(r->adding) <= get(r->ready))

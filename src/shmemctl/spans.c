@@ -355,7 +355,7 @@ static const char *check_span(const struct ctl_heap *h, const struct ctl_run *r)
 		return "the head of the span";
 	if ((r->head.stray & UINT16_MAX) > span_strays(r->head.kind))
 		return "the head of the span";
-	if (r->owner == CTL_ALIVE)
+	if (r->owner == CTL_ALIVE || r->head.adding == SPAN_GOES)
 		return NULL;
 	/* Blocks that the dead one was adding are in the list first. */
 	if (r->head.adding > ever && r->head.adding <= r->head.ready)
