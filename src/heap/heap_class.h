@@ -59,8 +59,9 @@ static inline uint32_t span_bytes(const struct heap_run *r, uint32_t c)
 	return (HEAP_END - span_start(r)) / heap_size[c] * heap_size[c];
 }
 
-/* How many blocks of others a thread keeps for its own mallocs: as many as a
- * span has, about. */
+/* How many blocks of others a thread keeps for its own mallocs, at first and at
+ * most: as many as a span has, about. */
+#define SPAN_STRAYS_FIRST 4u
 #define SPAN_STRAYS 256u
 static inline uint32_t span_strays(uint32_t c)
 {

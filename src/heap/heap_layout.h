@@ -153,8 +153,9 @@ struct heap_run {
 	_Atomic uint32_t ready;	 /* span: bytes of blocks that have their pages;
 				 * large: slices, if all have, else 0, or
 				 * HEAP_HOLES */
-	_Atomic uint32_t taken;	 /* span: list on its way from others to the
+	_Atomic uint16_t taken;	 /* span: list on its way from others to the
 				  * owner's, */
+	_Atomic uint16_t strays; /* how many there may be, for statistics */
 	_Atomic uint32_t adding; /* new blocks on their way there, up to here;
 				  * span.c has both */
 	uint32_t place;		 /* in the owner's private table, a hint */

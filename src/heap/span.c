@@ -69,7 +69,7 @@ size_t shmi_span_used(const struct heap_run *r)
 
 	if (kind >= HEAP_CLASSES)
 		return 0;
-	strays = span_strays(kind) - span_blocks(get(r->stray));
+	strays = get(r->strays) - span_blocks(get(r->stray));
 	return (span_blocks(span_state(r)) - strays) * heap_size[kind];
 }
 
@@ -87,7 +87,7 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r)
 	if (!(all & OTHERS_LIST))
 		return false;
 	do {
-		set(r->taken, all & OTHERS_FIRST);
+		set(r->taken, (uint16_t)(all & OTHERS_FIRST));
 		/* acquire: the words of the blocks in it */
 	} while (!atomic_compare_exchange_weak_explicit(
 		&r->others, &all, all & ~OTHERS_LIST, memory_order_acq_rel,
@@ -240,7 +240,8 @@ static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 	r->len = r->block = 0;
 	set(r->state, 0);
 	heap_no_blocks(r);
-	set(r->stray, span_strays(class));
+	set(r->strays, SPAN_STRAYS_FIRST);
+	set(r->stray, SPAN_STRAYS_FIRST);
 	set(r->ready, ready);
 	set(r->taken, 0);
 	set(r->adding, 0);
@@ -288,6 +289,23 @@ static int more_spans(struct shmi_thread *t, uint32_t class)
 	return err;
 }
 
+/*
+ * Each stray may be all that keeps its span in use. So as many are kept as the
+ * thread takes: more if it has used up all that there were since there was
+ * no room for one. Our death can only spoil statistics.
+ */
+static void keep_more(struct shmi_thread *t, struct heap_run *home,
+		      uint32_t class)
+{
+	uint32_t n = get(home->strays), more = n;
+
+	if (n + more > span_strays(class))
+		more = n < span_strays(class) ? span_strays(class) - n : 0;
+	set(home->strays, (uint16_t)(n + more));
+	span_step(&home->stray, 0, span_blocks(get(home->stray)) + more);
+	t->full[class] = false;
+}
+
 /* What others have freed and we could use goes before what is ours: the next
  * that we free of theirs needs room. NULL: -errno. */
 static _Atomic uint64_t *find_list(struct shmi_thread *t, uint32_t class,
@@ -298,6 +316,8 @@ static _Atomic uint64_t *find_list(struct shmi_thread *t, uint32_t class,
 	*err = 0;
 	if (home && span_first(get(home->stray)))
 		return &home->stray;
+	if (home && t->full[class])
+		keep_more(t, home, class);
 	while (!span_first(span_state(t->cur[class]))) {
 		if (!look_around(t, class))
 			*err = more_spans(t, class);
@@ -532,8 +552,12 @@ void shmi_span_free_edge(struct shmi_thread *t, void *p)
 {
 	struct heap_run *r = heap_run_of(p);
 
+	uint32_t class = shmi_span_class(t->hp, r);
+
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
-	put(t, r, shmi_span_class(t->hp, r), p);
+	if (get(r->owner) != t->owner)
+		t->full[class] = true;
+	put(t, r, class, p);
 }
 
 /*

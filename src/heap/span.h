@@ -28,6 +28,7 @@ struct shmi_thread {
 	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
 	/* Span of ours that has the stray list; NULL: none. */
 	struct heap_run *home[HEAP_KINDS];
+	bool full[HEAP_CLASSES]; /* there was no room for a stray */
 	struct heap_hdr *h;
 	uint64_t epoch;
 	uintptr_t lo; /* memory in which a head of this heap may be: no fault */

@@ -109,7 +109,8 @@ void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r)
 		shmi_span_push_others(span, hp->secret, block % HEAP_SLICE,
 				      OTHERS_HOME);
 	}
-	set(r->stray, span_strays(class));
+	set(r->strays, SPAN_STRAYS_FIRST);
+	set(r->stray, SPAN_STRAYS_FIRST);
 	set(r->flight, 0);
 }
 

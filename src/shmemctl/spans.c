@@ -292,7 +292,7 @@ uint32_t ctl_span_used(const struct ctl_run *r)
 
 uint32_t ctl_span_strays(const struct ctl_run *r)
 {
-	uint32_t most = span_strays(r->head.kind);
+	uint32_t most = r->head.strays;
 	uint32_t room = (uint32_t)r->head.stray & SPAN_USED;
 
 	return room < most ? most - room : 0;
@@ -352,8 +352,6 @@ static const char *check_span(const struct ctl_heap *h, const struct ctl_run *r)
 
 	if (r->nslices != 1 || r->head.heap != h->addr ||
 	    r->head.ready > bytes || ever > r->head.ready || ever % size)
-		return "the head of the span";
-	if ((r->head.stray & UINT16_MAX) > span_strays(r->head.kind))
 		return "the head of the span";
 	if (r->owner == CTL_ALIVE || r->head.adding == SPAN_GOES)
 		return NULL;
