@@ -14,7 +14,7 @@ trap 'stop=1' INT HUP TERM
 # The other checkout, built as this one is.
 mkdir "$work/two" "$work/log"
 tar -c Makefile LICENSE README.md include src tests examples "$B/src" \
-	"$B/tests" "$B/examples" "$B"/libshmem.* | tar -x -C "$work/two" || exit 2
+	"$B/tests" "$B/examples" "$B"/libshmem.* "$B/shmemctl" | tar -x -C "$work/two" || exit 2
 programs=$(find "$B/tests/unit" "$B/tests/crash" -name 'test_*' ! -name '*.*' | sort)
 
 # What tests could leave. The pool's size under the lock that its users take.
