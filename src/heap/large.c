@@ -335,6 +335,7 @@ static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
 {
 	uint32_t count = slices_to(r, p, n);
 	struct heap_run *end = NULL;
+	bool holes;
 	int err = shmi_heap_lock(t->hp);
 
 	if (err)
@@ -343,7 +344,11 @@ static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
 	if (count < slices_to(r, p, old) && count < shmi_run_len(t->hp, r)) {
 		end = heap_head(heap_base(r) + count * HEAP_SLICE);
 		write_head(t, end, 0, 16);
-		set(end->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
+		holes = get(r->ready) == HEAP_HOLES;
+		set(end->ready, holes ? HEAP_HOLES : 0);
+		/* Before the run is shorter: who holds it asks no table. */
+		if (!holes)
+			set(r->ready, 0);
 		shmi_run_part(t->hp, r, count);
 		set(r->ready, 0);
 	}
