@@ -63,7 +63,7 @@ help:
 	@echo 'make bench-heap the heap and other allocators; BENCH=pair,batch ONLY=ours,libc'
 	@echo 'make shim       sqlite3, python3, cc1, redis-server on a heap in an arena'
 	@echo 'make soak       every instruction, thousands of kills, fuzzers: hours'
-	@echo 'make model fuzz the lock and the span for spin; the fuzzers for a minute'
+	@echo 'make model fuzz the lock and the heap for spin; the fuzzers for a minute'
 	@echo 'make asan tsan  the tests under sanitizers'
 	@echo 'make clang      the tests with the other compiler'
 	@echo "make valgrind   the heap's tests under memcheck"
@@ -235,7 +235,7 @@ DEPS = libcmocka-dev
 DEPS_ALL = $(DEPS) clang clang-tidy clang-format cppcheck groff python3 spin \
 	gcc-aarch64-linux-gnu gcc-riscv64-linux-gnu qemu-user libc6-dev-arm64-cross \
 	libc6-dev-riscv64-cross libclang-rt-14-dev debootstrap xfsprogs btrfs-progs \
-	tmux valgrind
+	tmux valgrind $(DEPS_SHIM)
 DEPS_BENCH = python3 g++ libmimalloc-dev libgoogle-perftools-dev libjemalloc-dev \
 	libboost-dev libpmemobj-dev
 DEPS_SHIM = python3 libpython3.11-testsuite sqlite3 redis-server

@@ -38,6 +38,8 @@
  *
  * Nobody else looks into such a chunk meanwhile: no block, span or run in use is
  * there, and the table is read under the lock.
+ *
+ * tests/model/chunk.pml is this for spin.
  */
 #include "heap.h"
 

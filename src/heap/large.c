@@ -327,6 +327,7 @@ static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
 {
 	uint32_t count = slices_to(r, p, n), end = slices_to(r, p, old);
 	struct heap_run *rest = NULL;
+	bool holes;
 	int err = shmi_heap_lock(t->hp);
 
 	if (err)
@@ -341,7 +342,11 @@ static int shorten(struct shmi_thread *t, struct heap_run *r, const void *p,
 		set(r->ready, HEAP_HOLES);
 	} else if (rest) {
 		shmi_run_head(t->hp, rest, t->owner, block_of(rest, 16), 0);
-		set(rest->ready, get(r->ready) == HEAP_HOLES ? HEAP_HOLES : 0);
+		holes = get(r->ready) == HEAP_HOLES;
+		set(rest->ready, holes ? HEAP_HOLES : 0);
+		/* Before the run is shorter: who holds it asks no table. */
+		if (!holes)
+			set(r->ready, 0);
 		shmi_run_part(t->hp, r, count);
 		set(r->ready, 0);
 	}

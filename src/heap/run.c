@@ -22,7 +22,7 @@
  * others. "low" says for each power of two where that can begin; a run that is
  * freed lowers it, a search that found nothing raises it.
  *
- * All of it under the lock.
+ * All of it under the lock. tests/model/run.pml is this for spin.
  */
 #include "run.h"
 
@@ -517,10 +517,13 @@ static void cut(struct shmi_heap *hp, struct heap_at at, uint32_t n)
 int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 {
 	struct heap_at at = where(hp, r), behind;
-	uint32_t len = get_used(hp, at) & HEAP_COUNT, word;
+	uint32_t word = get_used(hp, at), len = word & HEAP_COUNT;
 
 	if (n < len)
 		cut(hp, at, n);
+	/* Somebody who died may have punched out its end. */
+	if (n == len && has_holes(r))
+		put(hp, at, word | HEAP_PART);
 	if (n <= len)
 		return 0;
 	behind = (struct heap_at){ at.chunk, at.slice + len };

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# run.sh - checks the models of the lock, of the size and of the heap's spans
-# with spin; see lock.pml, grow.pml and span.pml. run.sh NAME: that one only.
+# run.sh - checks the models of the lock, of the size and of the heap's spans,
+# chunks and runs with spin; see lock.pml, grow.pml, span.pml, chunk.pml and
+# run.pml. run.sh NAME: that one only.
 #
 # What is as in src/ must have no error, each broken variant must have one.
-# Prints the states of each; 77 where spin is not installed. Takes about six
+# Prints the states of each; 77 where spin is not installed. Takes about eight
 # minutes and 4 to 7 GiB; with SOAK the longest one, too.
 
 here=$(dirname "$0")
@@ -22,10 +23,12 @@ check() {
 	want=$1 model=$2.pml what=$3
 	shift 3
 	hash=22
-	case $* in *NP=3*|*NB=4*) hash=26 ;; esac
+	case $* in *NP=3*|*NB=4*|*NS=*) hash=26 ;; esac
+	opt=-O2
+	[ "$want $model" != "error run.pml" ] || opt=-O0 # to compile is the most of it
 	rm -f pan* ./*.trail
 	if ! spin -a "$@" "$model" >log 2>&1 ||
-	   ! ${CC:-cc} -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=7500 -o pan pan.c
+	   ! ${CC:-cc} $opt -w -DSAFETY -DCOLLAPSE -DMEMLIM=7500 -o pan pan.c
 	then
 		cat log
 		exit 1
@@ -100,4 +103,44 @@ check error span "adoption without finish_collect" -DNO_FINISH
 check error span "adoption does not count anew" -DNO_COUNT
 check error span "free: the state before the block's word" -DSTATE_FIRST
 check error span "others are pushed without a comparison" -DBLIND_PUSH
+
+check ok chunk "2 processes, 3 units"
+check ok chunk "3 processes, 3 units" -DNP=3
+check ok chunk "2 processes, 4 units" -DMAX=4 -DNC=3
+check error chunk "gen moves after nchunks" -DGEN_LAST
+check error chunk "the size before grown_by" -DSIZE_FIRST
+check error chunk "the mark after the size" -DMARK_LAST
+check error chunk "finish does not look for the mark" -DNO_MARK
+check error chunk "finish does not look at the size" -DNO_BOUND
+check error chunk "finish enters what is a chunk" -DTWICE
+check error chunk "finish goes by its copy of the chunks" -DOLD_COPY
+check error chunk "finish leaves the mark in a chunk" -DMARK_LEFT
+check error chunk "finish clears grown_by first" -DBY_EARLY
+check error chunk "nobody finishes" -DNO_FINISH
+check error chunk "trim stores the size before nchunks" -DCUT_FIRST
+check error chunk "trim does not name the chunk" -DUNNAMED
+
+check ok run "2 processes, 2 slices" -DNP=2
+check ok run "1 process, 3 slices" -DNP=1 -DNS=3
+check error run "split: the first word first" -DSPLIT_FIRST
+check error run "join: the second word first" -DJOIN_FIRST
+check error run "join: as dirty as the first" -DJOIN_ZERO
+check error run "join: kept as the first" -DJOIN_KEPT
+check error run "join: kept in spite of a gap" -DJOIN_PART
+check error run "split: the rest has its pages" -DSPLIT_PART
+check error run "no repair" -DNO_REPAIR
+check error run "a head in a run that says zero" -DNO_DIRTY
+check error run "a run is taken before it has a head" -DTAKE_FIRST
+check error run "free does not name who is at work" -DNO_NAME
+check error run "the head goes outside of the lock" -DPUNCH_HEAD
+check error run "zero before the pages have gone" -DZERO_FIRST
+check error run "a run with holes is kept" -DNP=1 -DKEEP_HOLES
+check error run "longer, and no note of holes" -DNP=1 -DNO_HOLES
+check error run "the same length, and its end is there" -DNP=1 -DSAME_WHOLE
+check error run "shorter: the first word first" -DPART_FIRST
+check error run "shorter: the end's head later" -DEND_BARE
+check error run "shorter: the head says so later" -DNP=1 -DREADY_LATE
+check error run "longer: the second word first" -DNP=1 -DLONGER_FIRST
+check error run "a sweep keeps pages" -DSWEEP_KEPT
+check error run "kept until the pages have gone" -DPURGE_KEPT
 [ $failures = 0 ] || { echo "$failures wrong"; exit 1; }

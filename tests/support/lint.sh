@@ -58,20 +58,25 @@ grep -l 'sys/mman.h\|sys/syscall.h\|sys/stat.h\|<fcntl.h>\|<unistd.h>' src/arena
 	grep -v '^src/os' | sed 's/$/: a kernel header above os/' >"$B/kernel"
 [ ! -s "$B/kernel" ] || { cat "$B/kernel"; bad=1; }
 
-# warnings, two compilers, three levels
-for cc in gcc clang; do
-	for o in -O0 -O2 -O3; do
-		for f in $lib; do
-			$cc $flags $warn $o -c -o "$B/o" "$f" || say "$cc $o $f"
+# Reads commands, one a line, and runs as many of them at once as there are
+# processors. Says which of them fail.
+at_once() {
+	xargs -P "$(nproc)" -I {} sh -c '{} || { echo "lint: {}"; exit 1; }'
+}
+
+# warnings, two compilers, three levels; in tests/fuzz the compiler is clang alone
+{
+	for f in $lib; do
+		for o in -O0 -O2 -O3; do
+			for cc in gcc clang; do
+				echo $cc $flags $warn $o -c -o "$B/$cc$o.${f##*/}.o" "$f"
+			done
 		done
 	done
-done
-for f in $(echo "$code" | grep '\.c$'); do
-	case $f in
-	*/fuzz/*) continue ;; # its compiler is clang alone; see tests/fuzz
-	esac
-	gcc $flags $warn -O1 -fsyntax-only "$f" || say "gcc $f"
-done
+	for f in $(echo "$code" | grep '\.c$' | grep -v /fuzz/); do
+		echo gcc $flags $warn -O1 -fsyntax-only "$f"
+	done
+} | at_once || bad=1
 for f in $(echo "$code" | grep '^examples/.*pp$'); do
 	for cxx in g++ clang++; do
 		$cxx -std=c++11 -Iinclude -Wall -Wextra -Wpedantic -Wshadow \
@@ -88,7 +93,9 @@ for h in shmem.h tmc/alloc.h tmc/shmem.h tmc/mspace.h tmc/cmem.h; do
 done
 
 # static analysis
-clang-tidy --quiet $lib -- $flags >"$B/tidy" 2>/dev/null
+for f in $lib; do
+	echo clang-tidy --quiet "$f" -- $flags
+done | at_once >"$B/tidy" 2>/dev/null || say "clang-tidy failed"
 grep -E 'warning:|error:' "$B/tidy" && say clang-tidy
 cppcheck --quiet --enable=warning,performance,portability --inline-suppr \
 	--error-exitcode=1 --std=c11 -Iinclude -D__linux__ -D__LP64__ \
