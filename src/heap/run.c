@@ -523,7 +523,7 @@ int shmi_run_resize(struct shmi_heap *hp, struct heap_run *r, uint32_t n)
 		cut(hp, at, n);
 	/* Somebody who died may have punched out its end. */
 	if (n == len && has_holes(r))
-		put(hp, at, word | HEAP_PART);
+		run_put(hp, at, word | HEAP_PART);
 	if (n <= len)
 		return 0;
 	behind = (struct heap_at){ at.chunk, at.slice + len };
