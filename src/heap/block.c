@@ -43,7 +43,8 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 	*r = heap_run_of(p);
 	if (!t)
 		shmi_heap_die("no block of a heap that is open here", p, NULL);
-	if ((uintptr_t)p % 16 || get((*r)->mark) != heap_mark(t->hp, *r))
+	if ((uintptr_t)p % 16 ||
+	    get((*r)->mark) != heap_mark(t->hp, *r, (*r)->kind))
 		shmi_heap_die("no block", p, t->h);
 	return t;
 }
@@ -245,7 +246,7 @@ static int check_run(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 		     void *arg)
 {
 	(void)arg;
-	if (get(r->mark) != heap_mark(hp, r))
+	if (get(r->mark) != heap_mark(hp, r, r->kind))
 		return -EUCLEAN;
 	if (r->kind != HEAP_LARGE)
 		return shmi_span_check(hp, r);

@@ -88,6 +88,9 @@ static inline struct heap_known *shmi_ring_known(const struct shmi_thread *t,
 
 /* A span that has become @t's, which has room for it: the current one. */
 void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
+/* So many bytes of its blocks have been used now. */
+void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
+		    uint32_t ever);
 /* Entry @e is the thread's no more. */
 void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e);
 /* Entry @e, or none, is the one that blocks come from. */
@@ -125,17 +128,17 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
 extern struct heap_run shmi_span_none;
 /* What the quick ways below leave to do: a block of another's span, or
  * @slowly. */
-void shmi_span_free_other(struct shmi_thread *t, void *p,
+void shmi_span_free_other(void *p, struct shmi_thread *t,
 			  void (*slowly)(void *p));
 /* A block of a span that the thread knows, whose list says that it is not
  * to be had just so. */
-void shmi_span_free_edge(struct shmi_thread *t, void *p);
+void shmi_span_free_edge(void *p, struct shmi_thread *t);
 /* A block that goes to @others of its span, from where the owner takes it. */
 void shmi_span_push_others(struct heap_run *r, uint64_t secret, uint64_t off,
 			   uint64_t home);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 /* A block of ours whose word says that it is free already: dies, or frees it. */
-void shmi_span_free_marked(struct shmi_thread *t, void *p);
+void shmi_span_free_marked(void *p, struct shmi_thread *t);
 
 /* ----- span_orphan.c ----- */
 
@@ -202,24 +205,9 @@ static inline uint32_t span_blocks(uint64_t state)
 	return (uint32_t)state & SPAN_USED;
 }
 
-/* Bytes of blocks that were ever used. */
-static inline uint32_t span_ever(const struct heap_run *r, uint32_t class)
+static inline uint32_t span_ever(const struct heap_run *r)
 {
-	return class < HEAP_KNOWN_CLASSES
-		       ? atomic_load_explicit(&r->ever[class],
-					      memory_order_relaxed)
-		       : atomic_load_explicit(&r->ever_big,
-					      memory_order_relaxed);
-}
-
-static inline void span_set_ever(struct heap_run *r, uint32_t class,
-				 uint32_t ever)
-{
-	if (class < HEAP_KNOWN_CLASSES)
-		atomic_store_explicit(&r->ever[class], (uint16_t)ever,
-				      memory_order_release);
-	else
-		atomic_store_explicit(&r->ever_big, ever, memory_order_release);
+	return atomic_load_explicit(&r->ever, memory_order_relaxed);
 }
 
 /* Whether pages of its blocks may be missing. */
@@ -308,17 +296,23 @@ static inline void span_put(struct shmi_thread *t, _Atomic uint64_t *list,
 /*
  * Whether there is a block of @k's span at @at behind its first one, which has been
  * used. Less than "ever" behind that, at most 64 KiB, is in the span's slice or
- * in the next one; and a block there has another entry of the map.
+ * in the next one; and a block there has another entry of the map. So what is
+ * looked for in the slice is asked for last: another's span may be gone, and its
+ * memory.
  *
- * relaxed: if the span has gone, and there is another one, this was known to
- * who made that, and so to who had the block from him.
+ * relaxed: if it has gone, and there is another one, of whichever heap, this was
+ * known to who made that, and so to who had the block from him.
  */
 static inline bool span_knows(const struct heap_known *k, uint64_t at)
 {
+	uint32_t magic = (uint32_t)k->what;
+
 	/* Without a span there is no word to look at. */
-	return !(__builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
-		 __builtin_expect(at >= atomic_load_explicit(
-						k->ever, memory_order_relaxed),
+	return !(__builtin_expect((uint32_t)at * magic >= magic, 0) ||
+		 __builtin_expect(at >= k->what >> KNOWN_EVER_SHIFT, 0) ||
+		 __builtin_expect(atomic_load_explicit(&k->blocks[-1].mark,
+						       memory_order_relaxed) !=
+					  k->mark,
 				  0));
 }
 
@@ -333,19 +327,20 @@ static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 	uint64_t state, word;
 
 	if (!span_knows(k, (uintptr_t)p - (uintptr_t)k->blocks)) {
-		shmi_span_free_other(t, p, slowly);
+		shmi_span_free_other(p, t, slowly);
 		return;
 	}
 	state = atomic_load_explicit(k->list, memory_order_relaxed);
 	word = atomic_load_explicit((_Atomic uint64_t *)p,
 				    memory_order_relaxed);
 	if (__builtin_expect(span_is_link(word ^ t->secret), 0))
-		shmi_span_free_marked(t, p);
+		shmi_span_free_marked(p, t);
 	/* FULL, or no block will be in use, and not CURRENT; or no room. */
 	else if (__builtin_expect((int16_t)state <= 1, 0))
-		shmi_span_free_edge(t, p);
+		shmi_span_free_edge(p, t);
 	else
-		span_put(t, k->list, k->class, p, state);
+		span_put(t, k->list, (uint8_t)(k->what >> KNOWN_CLASS_SHIFT), p,
+			 state);
 }
 
 #endif

@@ -49,7 +49,7 @@ static struct heap_run *span_of(const struct shmi_heap *hp, uint32_t class,
 	uint64_t at = block - (uintptr_t)(r + 1);
 
 	if (!block || !in_heap(hp, heap_base(r)) || r->kind != class ||
-	    get(r->mark) != heap_mark(hp, r) || at >= span_ever(r, class) ||
+	    get(r->mark) != heap_mark(hp, r, class) || at >= span_ever(r) ||
 	    !heap_starts_block(class, (uint32_t)at))
 		return NULL;
 	return r;
