@@ -7,11 +7,13 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include <shmem.h>
 
 #include "heap.h"
+#include "kernel.h"
 #include "peer.h"
 
 #define SIZE 48	     /* of blocks; a class */
@@ -143,6 +145,79 @@ static void a_block_of_another_arena_is_freed(void **state)
 	assert_int_equal(peer_end(&other), 0);
 }
 
+#define KEPT 20
+
+static size_t used(void)
+{
+	size_t n;
+
+	tmc_mspace_statistics(w.heap, NULL, NULL, &n);
+	return n;
+}
+
+/* Has blocks of the parent's, and @arg: one of its own, too. */
+static int keeps_some(struct peer *self, void *arg)
+{
+	uint64_t word;
+	char *p = tmc_mspace_malloc(w.heap, SIZE);
+	uint32_t i;
+
+	PEER_CHECK(p);
+	for (i = 0; i <= KEPT; i++) /* the first goes home */
+		tmc_mspace_free(w.block[i]);
+	if (!arg)
+		tmc_mspace_free(p);
+	PEER_CHECK(!peer_put(self, 0));
+	PEER_CHECK(!peer_get(self, &word));
+	return 0;
+}
+
+static struct peer keeper;
+static bool killed;
+
+static void kill_it(void)
+{
+	peer_kill(&keeper);
+	killed = true;
+}
+
+/* Whoever has strays is asked for first. */
+static void kill_it_next_time(void)
+{
+	kernel_before_look(kill_it);
+}
+
+static void strays_of_who_dies_in_a_sweep(void *own)
+{
+	size_t before;
+	uint64_t word;
+	uint32_t i;
+
+	for (i = 0; i < 2 * KEPT; i++)
+		w.block[i] = tmc_mspace_malloc(w.heap, SIZE);
+	before = used();
+	assert_int_equal(peer_fork(&keeper, keeps_some, own), 0);
+	assert_int_equal(peer_get(&keeper, &word), 0);
+	killed = false;
+	kernel_before_look(kill_it_next_time);
+	assert_true(tmc_mspace_trim(w.heap, 0) >= 0);
+	assert_true(killed);
+	assert_int_equal(tmc_mspace_check(w.heap), 0);
+	assert_int_equal(used(), before - (KEPT + 1) * SIZE + (own ? SIZE : 0));
+	/* And they are to be had. */
+	for (i = 0; i <= KEPT; i++)
+		assert_non_null(tmc_mspace_malloc(w.heap, SIZE));
+	assert_int_equal(used(), before + (own ? SIZE : 0));
+	for (i = KEPT + 1; i < 2 * KEPT; i++)
+		tmc_mspace_free(w.block[i]);
+}
+
+static void strays_come_home_of_who_dies_in_a_sweep(void **state)
+{
+	strays_of_who_dies_in_a_sweep(NULL);
+	strays_of_who_dies_in_a_sweep(state);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -150,6 +225,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_block_of_another_heap_goes_home),
 		TEST(a_block_of_another_arena_is_freed),
+		TEST(strays_come_home_of_who_dies_in_a_sweep),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
