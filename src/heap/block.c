@@ -298,6 +298,9 @@ int shmi_heap_stats(struct heap_hdr *h, size_t *peak, size_t *now, size_t *used)
 	*now = shmi_heap_footprint(hp);
 	*used = 0;
 	shmi_run_each(hp, add_used, used);
+	/* A block that was no stray yet when its span was looked at. */
+	if (*used > SIZE_MAX / 2)
+		*used = 0;
 	shmi_heap_unlock(hp);
 	return 0;
 }

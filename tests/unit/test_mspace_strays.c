@@ -218,6 +218,21 @@ static void strays_come_home_of_who_dies_in_a_sweep(void **state)
 	strays_of_who_dies_in_a_sweep(state);
 }
 
+/* Where a block is counted as a stray, and not yet as one that is in use: others
+ * move them while we count. */
+static void no_less_than_nothing_is_in_use(void **state)
+{
+	char *p = tmc_mspace_malloc(w.heap, SIZE);
+
+	(void)state;
+	assert_non_null(p);
+	assert_int_equal(used(), SIZE);
+	heap_run_of(p)->stray -= 2;
+	assert_int_equal(used(), 0);
+	heap_run_of(p)->stray += 2;
+	assert_int_equal(used(), SIZE);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -226,6 +241,7 @@ int main(void)
 		TEST(a_block_of_another_heap_goes_home),
 		TEST(a_block_of_another_arena_is_freed),
 		TEST(strays_come_home_of_who_dies_in_a_sweep),
+		TEST(no_less_than_nothing_is_in_use),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
