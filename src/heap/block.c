@@ -64,8 +64,7 @@ static void *allocate(struct heap_hdr *h, size_t n, bool *zero)
 	if (n > HEAP_SMALL)
 		return shmi_large_malloc(t, n, 16, zero);
 	p = shmi_span_malloc(t, heap_class(n));
-	/* What the thread holds for large blocks may be what is missing. */
-	if (!p && errno == ENOMEM && shmi_large_let_go(t))
+	if (!p && errno == ENOMEM && shmi_large_make_room(t))
 		p = shmi_span_malloc(t, heap_class(n));
 	return p;
 }

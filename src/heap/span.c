@@ -441,9 +441,9 @@ static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		give_up_idle(t);
 }
 
-void shmi_span_let_go(struct shmi_thread *t)
+bool shmi_span_let_go(struct shmi_thread *t)
 {
-	uint32_t e;
+	uint32_t e, before = t->spans;
 
 	for (e = 0; e < t->room; e++) {
 		struct heap_run *r = t->own[e].run;
@@ -454,6 +454,7 @@ void shmi_span_let_go(struct shmi_thread *t)
 		if (!span_blocks(span_state(r)))
 			give_up(t, r, t->own[e].class, e);
 	}
+	return t->spans != before;
 }
 
 /* A block of ours, which is not free. */

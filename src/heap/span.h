@@ -118,8 +118,8 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
 /* Start of the block that @p is in, and its class; or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p, uint32_t *class);
-/* Those without a block in use go back to the heap. */
-void shmi_span_let_go(struct shmi_thread *t);
+/* Those without a block in use go back to the heap: whether any did. */
+bool shmi_span_let_go(struct shmi_thread *t);
 size_t shmi_span_used(const struct heap_run *r); /* bytes in use, less strays */
 /* Of the span; or dies. */
 uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r);
@@ -161,8 +161,8 @@ int shmi_span_check(struct shmi_heap *hp, struct heap_run *r);
 /* Under the lock: brings home what @r, a span of ours or of somebody dead, has
  * of other spans' blocks. */
 void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r);
-/* The same for all of the thread's. */
-void shmi_stray_let_go(struct shmi_thread *t);
+/* The same for all of the thread's: whether there was any. */
+bool shmi_stray_let_go(struct shmi_thread *t);
 /* Under the lock: whether a thread has the block among its strays, as far as
  * can be told while it is at work. */
 bool shmi_stray_lists(struct shmi_heap *hp, uint32_t class, uintptr_t block);

@@ -114,13 +114,18 @@ void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r)
 	set(r->flight, 0);
 }
 
-void shmi_stray_let_go(struct shmi_thread *t)
+bool shmi_stray_let_go(struct shmi_thread *t)
 {
 	uint32_t class;
+	bool any = false;
 
-	for (class = 0; class < HEAP_CLASSES; class ++)
-		if (t->home[class])
-			shmi_stray_flush(t->hp, t->home[class]);
+	for (class = 0; class < HEAP_CLASSES; class ++) {
+		if (!t->home[class])
+			continue;
+		any |= span_first(get(t->home[class]->stray)) != 0;
+		shmi_stray_flush(t->hp, t->home[class]);
+	}
+	return any;
 }
 
 static int repair_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,

@@ -233,6 +233,72 @@ static void no_less_than_nothing_is_in_use(void **state)
 	assert_int_equal(used(), SIZE);
 }
 
+#define THEIRS 600 /* blocks that fill most of a heap of 1 MiB */
+#define ROUNDS 5
+#define MINE 200
+
+static int takes_most(struct peer *self, void *arg)
+{
+	uint64_t word;
+	uint32_t i;
+
+	(void)arg;
+	for (i = 0; i < THEIRS; i++)
+		PEER_CHECK(!peer_put(
+			self, (uintptr_t)tmc_mspace_malloc(w.heap, 1000)));
+	PEER_CHECK(!peer_get(self, &word));
+	return 0;
+}
+
+/* Strays are freed and taken until as many are kept as can be. */
+static void take_and_give(void)
+{
+	static char *mine[MINE];
+	uint32_t i, k;
+
+	for (k = 0; k < ROUNDS; k++) {
+		for (i = 2 * k; i < THEIRS; i += 2 * ROUNDS)
+			tmc_mspace_free(w.block[i]);
+		for (i = 0; i < MINE; i++) {
+			mine[i] = tmc_mspace_malloc(w.heap, 1000);
+			assert_non_null(mine[i]);
+		}
+		for (i = 0; i < MINE; i++)
+			tmc_mspace_free(mine[i]);
+	}
+}
+
+/* What a thread keeps is not what another size lacks: a few blocks of each span
+ * are enough to keep all of them. */
+static void what_is_kept_is_there_for_all_sizes(void **state)
+{
+	struct peer other;
+	uint64_t word;
+	uint32_t i, k;
+
+	(void)state;
+	w.heap = tmc_mspace_create_special(
+		MIB, TMC_MSPACE_LOCKED | TMC_MSPACE_NOGROW,
+		tmc_shmem_alloc(w.shm));
+	assert_non_null(w.heap);
+	assert_non_null(tmc_mspace_malloc(w.heap, 1000));
+	assert_int_equal(peer_fork(&other, takes_most, NULL), 0);
+	for (i = 0; i < THEIRS; i++) {
+		assert_int_equal(peer_get(&other, &word), 0);
+		assert_true(word);
+		w.block[i] = (char *)(uintptr_t)word;
+	}
+	take_and_give();
+	for (k = 0; k < 10; k++)
+		for (i = 2 * k + 1; i < THEIRS; i += 20)
+			tmc_mspace_free(w.block[i]);
+	assert_int_equal(peer_put(&other, 0), 0);
+	assert_int_equal(peer_end(&other), 0);
+	assert_non_null(tmc_mspace_malloc(w.heap, 600 * KIB));
+	assert_non_null(tmc_mspace_malloc(w.heap, 100));
+	assert_int_equal(tmc_mspace_check(w.heap), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -242,6 +308,7 @@ int main(void)
 		TEST(a_block_of_another_arena_is_freed),
 		TEST(strays_come_home_of_who_dies_in_a_sweep),
 		TEST(no_less_than_nothing_is_in_use),
+		TEST(what_is_kept_is_there_for_all_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
