@@ -17,10 +17,11 @@
 struct shmi_thread {
 	struct shmi_view view;
 	uint64_t secret; /* the heap's */
-	/* Where blocks that lists lead to may be: there for sure, so no fault. In
-	 * memory of this process's own nobody forges lists. */
+	/* Where blocks that lists lead to may be: there, so no fault, as far as
+	 * span_in_16() of it is less. In memory of this process's own nobody forges
+	 * lists. */
 	uintptr_t from;
-	uint64_t bytes;
+	uint64_t places;
 	/* Where blocks of up to 16 * i bytes come from: the state of cur, or a
 	 * stray list. */
 	_Atomic uint64_t *quick[HEAP_QUICK / 16 + 1];
@@ -263,6 +264,12 @@ static inline void *span_pop(const struct shmi_thread *t,
 	return (void *)w;
 }
 
+/* In steps of 16 bytes; far too many, if there is a rest. */
+static inline uint64_t span_in_16(uint64_t bytes)
+{
+	return bytes >> 4 | bytes << 60;
+}
+
 /* @slowly: in any other case. */
 static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 					   void *(*slowly)(void *h, size_t n))
@@ -276,7 +283,8 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 	list = t->quick[(n + 15) / 16];
 	state = atomic_load_explicit(list, memory_order_relaxed);
 	/* None; or nowhere that a block can be. */
-	if (__builtin_expect(span_first(state) - t->from >= t->bytes, 0))
+	if (__builtin_expect(
+		    span_in_16(span_first(state) - t->from) >= t->places, 0))
 		return slowly(h, n);
 	return span_pop(t, list, heap_class(n), state);
 }
