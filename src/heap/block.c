@@ -238,6 +238,7 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	while (shmi_heap_less(hp))
 		*released = true;
 	shmi_heap_unlock(hp);
+	shmi_thread_refresh(t); /* there may be less memory now */
 	return 0;
 }
 

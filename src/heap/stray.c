@@ -46,7 +46,7 @@ static struct heap_run *span_of(const struct shmi_heap *hp, uint32_t class,
 				uintptr_t block)
 {
 	struct heap_run *r = heap_run_of((void *)block);
-	uint64_t at = block - (uintptr_t)(r + 1);
+	uint64_t at = block - (uintptr_t)r - HEAP_RUN_LEN;
 
 	if (!block || !in_heap(hp, heap_base(r)) || r->kind != class ||
 	    get(r->mark) != heap_mark(hp, r, class) || at >= span_ever(r) ||
