@@ -43,7 +43,8 @@ static struct shmi_thread *owner_of(const void *p, struct heap_run **r)
 	*r = heap_run_of(p);
 	if (!t)
 		shmi_heap_die("no block of a heap that is open here", p, NULL);
-	if ((uintptr_t)p % 16 || get((*r)->mark) != heap_mark(t->hp, *r))
+	if ((uintptr_t)p % 16 ||
+	    get((*r)->mark) != heap_mark(t->hp, *r, (*r)->kind))
 		shmi_heap_die("no block", p, t->h);
 	return t;
 }
@@ -63,8 +64,7 @@ static void *allocate(struct heap_hdr *h, size_t n, bool *zero)
 	if (n > HEAP_SMALL)
 		return shmi_large_malloc(t, n, 16, zero);
 	p = shmi_span_malloc(t, heap_class(n));
-	/* What the thread holds for large blocks may be what is missing. */
-	if (!p && errno == ENOMEM && shmi_large_let_go(t))
+	if (!p && errno == ENOMEM && shmi_large_make_room(t))
 		p = shmi_span_malloc(t, heap_class(n));
 	return p;
 }
@@ -238,6 +238,7 @@ int shmi_heap_trim(struct heap_hdr *h, size_t pad, bool *released)
 	while (shmi_heap_less(hp))
 		*released = true;
 	shmi_heap_unlock(hp);
+	shmi_thread_refresh(t); /* there may be less memory now */
 	return 0;
 }
 
@@ -245,7 +246,7 @@ static int check_run(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 		     void *arg)
 {
 	(void)arg;
-	if (get(r->mark) != heap_mark(hp, r))
+	if (get(r->mark) != heap_mark(hp, r, r->kind))
 		return -EUCLEAN;
 	if (r->kind != HEAP_LARGE)
 		return shmi_span_check(hp, r);
@@ -297,6 +298,9 @@ int shmi_heap_stats(struct heap_hdr *h, size_t *peak, size_t *now, size_t *used)
 	*now = shmi_heap_footprint(hp);
 	*used = 0;
 	shmi_run_each(hp, add_used, used);
+	/* A block that was no stray yet when its span was looked at. */
+	if (*used > SIZE_MAX / 2)
+		*used = 0;
 	shmi_heap_unlock(hp);
 	return 0;
 }

@@ -76,20 +76,11 @@ static inline struct heap_run *heap_run_of(const void *p)
 	return heap_head(((uintptr_t)p - 1) & ~(uintptr_t)(HEAP_SLICE - 1));
 }
 
-static inline uint64_t heap_mark(const struct shmi_heap *hp, const void *run)
+/* No other heap has it there, nor this one for a run of another kind. */
+static inline uint64_t heap_mark(const struct shmi_heap *hp, const void *run,
+				 uint32_t kind)
 {
-	return hp->secret ^ (uintptr_t)run;
-}
-
-/* Of a head that is being written: whoever knows an earlier span there sees that
- * it is gone. */
-static inline void heap_no_blocks(struct heap_run *r)
-{
-	uint32_t i;
-
-	for (i = 0; i < HEAP_KNOWN_CLASSES; i++)
-		atomic_store_explicit(&r->ever[i], 0, memory_order_relaxed);
-	atomic_store_explicit(&r->ever_big, 0, memory_order_relaxed);
+	return hp->secret ^ (uintptr_t)run ^ (uint64_t)kind << 48;
 }
 
 static inline uint64_t heap_slices(uint64_t bytes)

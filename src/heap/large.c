@@ -91,6 +91,19 @@ bool shmi_large_let_go(struct shmi_thread *t)
 	return any;
 }
 
+/* What the thread keeps for its next calls, of other sizes, may be what is
+ * missing. */
+bool shmi_large_make_room(struct shmi_thread *t)
+{
+	bool any = shmi_large_let_go(t);
+
+	if (!shmi_heap_lock(t->hp)) {
+		any |= shmi_stray_let_go(t);
+		shmi_heap_unlock(t->hp);
+	}
+	return shmi_span_let_go(t) || any;
+}
+
 /* ----- from the heap ----- */
 
 /* Bytes from the start of a run's slice to the block, with room for any head. */
@@ -221,7 +234,7 @@ void *shmi_large_malloc(struct shmi_thread *t, uint64_t n, uint64_t align,
 	r = align <= 16 ? take_held(t, slices_of(align, n)) : NULL;
 	if (!r) {
 		p = from_heap(t, n, align, zero);
-		if (!p && errno == ENOMEM && shmi_large_let_go(t))
+		if (!p && errno == ENOMEM && shmi_large_make_room(t))
 			p = from_heap(t, n, align, zero);
 		return p;
 	}

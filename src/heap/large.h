@@ -20,5 +20,7 @@ int shmi_large_resize(struct shmi_thread *t, struct heap_run *r, const void *p,
 		      size_t old, size_t n);
 /* What @t holds goes back to the heap: whether there was anything. */
 bool shmi_large_let_go(struct shmi_thread *t);
+/* The same of all that it keeps, small blocks too. */
+bool shmi_large_make_room(struct shmi_thread *t);
 
 #endif

@@ -9,28 +9,42 @@
  *
  * In the map is every span of the thread's own, unless two are at the same place
  * of it. A span of another's is there once the thread has freed a block of it,
- * and may be gone since: its head has no blocks of that class then.
+ * and may be gone since: its mark is not there then, nor, if there is something
+ * else, ever again but for a span of that heap and class, which is as good.
  */
 #include "span.h"
 
 #define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
-#define set(word, to) atomic_store_explicit(&(word), to, memory_order_release)
 
 /* Makes the span known, whose blocks @list takes; @ours: or another's. */
-static void get_to_know(struct heap_known *k, struct heap_run *r,
+static void get_to_know(const struct shmi_thread *t, struct heap_run *r,
 			uint32_t class, _Atomic uint64_t *list, bool ours)
 {
+	struct heap_known *k = shmi_ring_known(t, r);
+	uint32_t ever = span_ever(r), bytes = span_bytes(r, class);
+
 	k->blocks = r + 1;
 	k->list = list;
-	k->ever = ours ? &k->ours : &r->ever[class];
-	set(k->ours, (uint16_t)span_ever(r, class));
-	k->magic = heap_magic[class];
-	k->class = (uint8_t) class;
+	k->mark = heap_mark(t->hp, r, class);
+	k->what = heap_magic[class] | (uint64_t) class << KNOWN_CLASS_SHIFT |
+		  (uint64_t)(ever < bytes ? ever : bytes) << KNOWN_EVER_SHIFT;
+	if (ours)
+		k->what |= KNOWN_OURS;
+}
+
+void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
+		    uint32_t ever)
+{
+	struct heap_known *k = shmi_ring_known(t, r);
+
+	if (k->blocks == r + 1)
+		k->what = (k->what & (((uint64_t)1 << KNOWN_EVER_SHIFT) - 1)) |
+			  (uint64_t)ever << KNOWN_EVER_SHIFT;
 }
 
 static void forget(struct heap_known *k)
 {
-	k->magic = 0;
+	k->what = 0;
 }
 
 void shmi_ring_aim(struct shmi_thread *t, uint32_t class,
@@ -78,7 +92,7 @@ void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 	t->own[e].class = (uint8_t) class;
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
-	get_to_know(shmi_ring_known(t, r), r, class, &r->state, true);
+	get_to_know(t, r, class, &r->state, true);
 	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
 	else
@@ -150,12 +164,12 @@ void shmi_ring_leave_home(struct shmi_thread *t, struct heap_run *r,
 void shmi_ring_know_other(struct shmi_thread *t, struct heap_run *r,
 			  uint32_t class)
 {
-	struct heap_known *k = shmi_ring_known(t, r);
+	const struct heap_known *k = shmi_ring_known(t, r);
 
-	if (class >= HEAP_KNOWN_CLASSES || (k->magic && k->ever == &k->ours))
+	if (class >= HEAP_KNOWN_CLASSES || k->what & KNOWN_OURS)
 		return; /* or what is there is ours */
 	if (!t->home[class] && t->ring[class] != SPAN_NO_ENTRY)
 		t->home[class] = t->cur[class];
 	if (t->home[class])
-		get_to_know(k, r, class, &t->home[class]->stray, false);
+		get_to_know(t, r, class, &t->home[class]->stray, false);
 }

@@ -357,12 +357,12 @@ void shmi_run_head(struct shmi_heap *hp, struct heap_run *r, uint64_t owner,
 {
 	r->heap = (uintptr_t)hp->h;
 	r->kind = HEAP_LARGE;
-	heap_no_blocks(r);
 	r->len = len;
 	r->block = (uintptr_t)block;
 	/* release: the run is taken by a store after these */
 	atomic_store_explicit(&r->owner, owner, memory_order_release);
-	atomic_store_explicit(&r->mark, heap_mark(hp, r), memory_order_release);
+	atomic_store_explicit(&r->mark, heap_mark(hp, r, HEAP_LARGE),
+			      memory_order_release);
 }
 
 void shmi_run_take(struct shmi_heap *hp, struct heap_at at, uint32_t n,

@@ -133,7 +133,7 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uintptr_t first = (uintptr_t)(r + 1), at;
-	uint32_t size = heap_size[class], ever = span_ever(r, class);
+	uint32_t size = heap_size[class], ever = span_ever(r);
 	uint32_t end = get(r->ready), most;
 
 	if (end > span_bytes(r, class) || ever > end || ever % size ||
@@ -149,10 +149,9 @@ static bool add_new(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	span_link(t->secret, at, 0);
 	set(r->adding, end);
 	span_step(&r->state, first + ever, (uint16_t)span_state(r));
-	span_set_ever(r, class, end);
+	set(r->ever, end);
 	set(r->adding, 0);
-	if (shmi_ring_known(t, r)->blocks == r + 1)
-		set(shmi_ring_known(t, r)->ours, (uint16_t)end);
+	shmi_ring_used(t, r, end);
 	return true;
 }
 
@@ -186,7 +185,7 @@ static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 		poison_list(t, r, class);
 		return true;
 	}
-	return span_ever(r, class) < o->bytes &&
+	return span_ever(r) < o->bytes &&
 	       (add_new(t, r, class) ||
 		(get_ready(t, r, class) && add_new(t, r, class)));
 }
@@ -239,7 +238,7 @@ static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 	set(r->interior, 0);
 	r->len = r->block = 0;
 	set(r->state, 0);
-	heap_no_blocks(r);
+	set(r->ever, 0);
 	set(r->strays, SPAN_STRAYS_FIRST);
 	set(r->stray, SPAN_STRAYS_FIRST);
 	set(r->ready, ready);
@@ -248,7 +247,7 @@ static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 	set(r->flight, 0);
 	set(r->others, 0);
 	set(r->owner, t->owner);
-	set(r->mark, heap_mark(hp, r));
+	set(r->mark, heap_mark(hp, r, class));
 	shmi_run_take(hp, at, 1, ready < span_bytes(r, class));
 	shmi_ring_add(t, class, r);
 	return 0;
@@ -378,7 +377,7 @@ static uint64_t offset_of(const struct shmi_heap *hp, struct heap_run *r,
 			      ? 0
 			      : (uint32_t)at % heap_size[class];
 
-	if (at >= span_ever(r, class) || at >= span_bytes(r, class) ||
+	if (at >= span_ever(r) || at >= span_bytes(r, class) ||
 	    (in && !get(r->interior)))
 		shmi_heap_die("no block", p, hp->h);
 	return (uintptr_t)p % HEAP_SLICE - in;
@@ -442,9 +441,9 @@ static void retire(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 		give_up_idle(t);
 }
 
-void shmi_span_let_go(struct shmi_thread *t)
+bool shmi_span_let_go(struct shmi_thread *t)
 {
-	uint32_t e;
+	uint32_t e, before = t->spans;
 
 	for (e = 0; e < t->room; e++) {
 		struct heap_run *r = t->own[e].run;
@@ -455,6 +454,7 @@ void shmi_span_let_go(struct shmi_thread *t)
 		if (!span_blocks(span_state(r)))
 			give_up(t, r, t->own[e].class, e);
 	}
+	return t->spans != before;
 }
 
 /* A block of ours, which is not free. */
@@ -520,7 +520,7 @@ static void put(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 /* Not inlined, and a last call where it is called, so that the common ways save
  * no register for it. */
 __attribute__((noinline, cold)) void shmi_span_free_marked(
-	struct shmi_thread *t, void *p)
+	void *p, struct shmi_thread *t)
 {
 	struct heap_run *r = heap_run_of(p);
 	uint32_t class = shmi_span_class(t->hp, r);
@@ -543,12 +543,12 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 
 	p = span_word(r, offset_of(t->hp, r, class, p));
 	if (is_marked(t, p))
-		shmi_span_free_marked(t, p);
+		shmi_span_free_marked(p, t);
 	else
 		put(t, r, class, p);
 }
 
-void shmi_span_free_edge(struct shmi_thread *t, void *p)
+void shmi_span_free_edge(void *p, struct shmi_thread *t)
 {
 	struct heap_run *r = heap_run_of(p);
 
@@ -565,7 +565,7 @@ void shmi_span_free_edge(struct shmi_thread *t, void *p)
  * another's, in the heap that the thread used last. All that is read of the
  * span is in one line, which its owner mostly leaves alone.
  */
-void shmi_span_free_other(struct shmi_thread *t, void *p,
+void shmi_span_free_other(void *p, struct shmi_thread *t,
 			  void (*slowly)(void *p))
 {
 	struct heap_run *r = heap_run_of(p);
@@ -579,13 +579,13 @@ void shmi_span_free_other(struct shmi_thread *t, void *p,
 		return;
 	}
 	kind = r->kind; /* once: it may be forged */
-	if (kind >= HEAP_CLASSES || get(r->mark) != heap_mark(t->hp, r) ||
+	if (kind >= HEAP_CLASSES || get(r->mark) != heap_mark(t->hp, r, kind) ||
 	    get(r->owner) == t->owner ||
-	    !heap_starts_block(kind, (uint32_t)at) ||
-	    at >= span_ever(r, kind) || (uintptr_t)p % HEAP_SLICE == 0) {
+	    !heap_starts_block(kind, (uint32_t)at) || at >= span_ever(r) ||
+	    (uintptr_t)p % HEAP_SLICE == 0) {
 		slowly(p);
 	} else if (__builtin_expect(is_marked(t, p), 0)) {
-		shmi_span_free_marked(t, p);
+		shmi_span_free_marked(p, t);
 	} else {
 		shmi_ring_know_other(t, r, kind);
 		shmi_span_push_others(r, t->secret, (uintptr_t)p % HEAP_SLICE,

@@ -17,10 +17,11 @@
 struct shmi_thread {
 	struct shmi_view view;
 	uint64_t secret; /* the heap's */
-	/* Where blocks that lists lead to may be: there for sure, so no fault. In
-	 * memory of this process's own nobody forges lists. */
+	/* Where blocks that lists lead to may be: there, so no fault, as far as
+	 * span_in_16() of it is less. In memory of this process's own nobody forges
+	 * lists. */
 	uintptr_t from;
-	uint64_t bytes;
+	uint64_t places;
 	/* Where blocks of up to 16 * i bytes come from: the state of cur, or a
 	 * stray list. */
 	_Atomic uint64_t *quick[HEAP_QUICK / 16 + 1];
@@ -88,6 +89,9 @@ static inline struct heap_known *shmi_ring_known(const struct shmi_thread *t,
 
 /* A span that has become @t's, which has room for it: the current one. */
 void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r);
+/* So many bytes of its blocks have been used now. */
+void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
+		    uint32_t ever);
 /* Entry @e is the thread's no more. */
 void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e);
 /* Entry @e, or none, is the one that blocks come from. */
@@ -115,8 +119,8 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p);
 /* Start of the block that @p is in, and its class; or dies. */
 char *shmi_span_block(const struct shmi_heap *hp, struct heap_run *r,
 		      const void *p, uint32_t *class);
-/* Those without a block in use go back to the heap. */
-void shmi_span_let_go(struct shmi_thread *t);
+/* Those without a block in use go back to the heap: whether any did. */
+bool shmi_span_let_go(struct shmi_thread *t);
 size_t shmi_span_used(const struct heap_run *r); /* bytes in use, less strays */
 /* Of the span; or dies. */
 uint32_t shmi_span_class(const struct shmi_heap *hp, const struct heap_run *r);
@@ -125,17 +129,17 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r);
 extern struct heap_run shmi_span_none;
 /* What the quick ways below leave to do: a block of another's span, or
  * @slowly. */
-void shmi_span_free_other(struct shmi_thread *t, void *p,
+void shmi_span_free_other(void *p, struct shmi_thread *t,
 			  void (*slowly)(void *p));
 /* A block of a span that the thread knows, whose list says that it is not
  * to be had just so. */
-void shmi_span_free_edge(struct shmi_thread *t, void *p);
+void shmi_span_free_edge(void *p, struct shmi_thread *t);
 /* A block that goes to @others of its span, from where the owner takes it. */
 void shmi_span_push_others(struct heap_run *r, uint64_t secret, uint64_t off,
 			   uint64_t home);
 _Noreturn void shmi_span_bad_list(const struct shmi_thread *t, const void *at);
 /* A block of ours whose word says that it is free already: dies, or frees it. */
-void shmi_span_free_marked(struct shmi_thread *t, void *p);
+void shmi_span_free_marked(void *p, struct shmi_thread *t);
 
 /* ----- span_orphan.c ----- */
 
@@ -158,8 +162,8 @@ int shmi_span_check(struct shmi_heap *hp, struct heap_run *r);
 /* Under the lock: brings home what @r, a span of ours or of somebody dead, has
  * of other spans' blocks. */
 void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r);
-/* The same for all of the thread's. */
-void shmi_stray_let_go(struct shmi_thread *t);
+/* The same for all of the thread's: whether there was any. */
+bool shmi_stray_let_go(struct shmi_thread *t);
 /* Under the lock: whether a thread has the block among its strays, as far as
  * can be told while it is at work. */
 bool shmi_stray_lists(struct shmi_heap *hp, uint32_t class, uintptr_t block);
@@ -202,24 +206,9 @@ static inline uint32_t span_blocks(uint64_t state)
 	return (uint32_t)state & SPAN_USED;
 }
 
-/* Bytes of blocks that were ever used. */
-static inline uint32_t span_ever(const struct heap_run *r, uint32_t class)
+static inline uint32_t span_ever(const struct heap_run *r)
 {
-	return class < HEAP_KNOWN_CLASSES
-		       ? atomic_load_explicit(&r->ever[class],
-					      memory_order_relaxed)
-		       : atomic_load_explicit(&r->ever_big,
-					      memory_order_relaxed);
-}
-
-static inline void span_set_ever(struct heap_run *r, uint32_t class,
-				 uint32_t ever)
-{
-	if (class < HEAP_KNOWN_CLASSES)
-		atomic_store_explicit(&r->ever[class], (uint16_t)ever,
-				      memory_order_release);
-	else
-		atomic_store_explicit(&r->ever_big, ever, memory_order_release);
+	return atomic_load_explicit(&r->ever, memory_order_relaxed);
 }
 
 /* Whether pages of its blocks may be missing. */
@@ -275,6 +264,12 @@ static inline void *span_pop(const struct shmi_thread *t,
 	return (void *)w;
 }
 
+/* In steps of 16 bytes; far too many, if there is a rest. */
+static inline uint64_t span_in_16(uint64_t bytes)
+{
+	return bytes >> 4 | bytes << 60;
+}
+
 /* @slowly: in any other case. */
 static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 					   void *(*slowly)(void *h, size_t n))
@@ -288,7 +283,8 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
 	list = t->quick[(n + 15) / 16];
 	state = atomic_load_explicit(list, memory_order_relaxed);
 	/* None; or nowhere that a block can be. */
-	if (__builtin_expect(span_first(state) - t->from >= t->bytes, 0))
+	if (__builtin_expect(
+		    span_in_16(span_first(state) - t->from) >= t->places, 0))
 		return slowly(h, n);
 	return span_pop(t, list, heap_class(n), state);
 }
@@ -308,17 +304,23 @@ static inline void span_put(struct shmi_thread *t, _Atomic uint64_t *list,
 /*
  * Whether there is a block of @k's span at @at behind its first one, which has been
  * used. Less than "ever" behind that, at most 64 KiB, is in the span's slice or
- * in the next one; and a block there has another entry of the map.
+ * in the next one; and a block there has another entry of the map. So what is
+ * looked for in the slice is asked for last: another's span may be gone, and its
+ * memory.
  *
- * relaxed: if the span has gone, and there is another one, this was known to
- * who made that, and so to who had the block from him.
+ * relaxed: if it has gone, and there is another one, of whichever heap, this was
+ * known to who made that, and so to who had the block from him.
  */
 static inline bool span_knows(const struct heap_known *k, uint64_t at)
 {
+	uint32_t magic = (uint32_t)k->what;
+
 	/* Without a span there is no word to look at. */
-	return !(__builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
-		 __builtin_expect(at >= atomic_load_explicit(
-						k->ever, memory_order_relaxed),
+	return !(__builtin_expect((uint32_t)at * magic >= magic, 0) ||
+		 __builtin_expect(at >= k->what >> KNOWN_EVER_SHIFT, 0) ||
+		 __builtin_expect(atomic_load_explicit(&k->blocks[-1].mark,
+						       memory_order_relaxed) !=
+					  k->mark,
 				  0));
 }
 
@@ -333,19 +335,20 @@ static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 	uint64_t state, word;
 
 	if (!span_knows(k, (uintptr_t)p - (uintptr_t)k->blocks)) {
-		shmi_span_free_other(t, p, slowly);
+		shmi_span_free_other(p, t, slowly);
 		return;
 	}
 	state = atomic_load_explicit(k->list, memory_order_relaxed);
 	word = atomic_load_explicit((_Atomic uint64_t *)p,
 				    memory_order_relaxed);
 	if (__builtin_expect(span_is_link(word ^ t->secret), 0))
-		shmi_span_free_marked(t, p);
+		shmi_span_free_marked(p, t);
 	/* FULL, or no block will be in use, and not CURRENT; or no room. */
 	else if (__builtin_expect((int16_t)state <= 1, 0))
-		shmi_span_free_edge(t, p);
+		shmi_span_free_edge(p, t);
 	else
-		span_put(t, k->list, k->class, p, state);
+		span_put(t, k->list, (uint8_t)(k->what >> KNOWN_CLASS_SHIFT), p,
+			 state);
 }
 
 #endif

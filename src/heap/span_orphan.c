@@ -79,11 +79,11 @@ static void finish_collect(const struct shmi_heap *hp, struct heap_run *r,
 /* The same for new blocks: the list has them, or it has none. */
 static void finish_adding(struct heap_run *r, uint32_t class)
 {
-	uint32_t end = get(r->adding), ever = span_ever(r, class);
+	uint32_t end = get(r->adding), ever = span_ever(r);
 
 	if (end > ever && end <= span_bytes(r, class) &&
 	    span_first(span_state(r)) == (uintptr_t)(r + 1) + ever)
-		span_set_ever(r, class, end);
+		set(r->ever, end);
 	set(r->adding, 0);
 }
 
@@ -98,7 +98,7 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	finish_adding(r, class);
 	finish_collect(hp, r, class);
 	list = span_first(span_state(r));
-	ever = span_ever(r, class);
+	ever = span_ever(r);
 	walk(hp, r, class, list, 0, &last, &n);
 	if (ready > span_bytes(r, class) || ever > ready || ever % size ||
 	    n > ever / size)
@@ -136,7 +136,7 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	uint32_t class;
 
 	(void)n;
-	if (get(r->mark) != heap_mark(hp, r))
+	if (get(r->mark) != heap_mark(hp, r, r->kind))
 		shmi_heap_die("head of a run overwritten", r, hp->h);
 	if (r->kind == HEAP_LARGE) {
 		/*
@@ -152,12 +152,15 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	class = shmi_span_class(hp, r);
 	if (!shmi_heap_owner_dead(hp, owner))
 		return 0;
+	/* It was alive when we looked for its strays. */
+	if (span_first(get(r->stray)))
+		shmi_stray_flush(hp, r);
 	if (!settle(hp, r, class)) {
 		/* The dead one may have been giving its pages back. */
 		shmi_run_free(hp, r, HEAP_DIRTY);
 	} else if (s->t && class == s->class && !s->found &&
 		   (span_first(span_state(r)) ||
-		    span_ever(r, class) < span_bytes(r, class))) {
+		    span_ever(r) < span_bytes(r, class))) {
 		set(r->owner, s->t->owner);
 		shmi_ring_add(s->t, class, r);
 		s->found = true;
@@ -273,7 +276,7 @@ bool shmi_span_lists(struct shmi_heap *hp, const struct heap_run *r,
 /* A list whose owner may be at work: bounds only, and no end that never comes. */
 int shmi_span_check(struct shmi_heap *hp, struct heap_run *r)
 {
-	uint32_t class = r->kind, n = 0, ever = span_ever(r, class);
+	uint32_t class = r->kind, n = 0, ever = span_ever(r);
 	uintptr_t at;
 
 	if (class >= HEAP_CLASSES || r->heap != (uintptr_t)hp->h ||

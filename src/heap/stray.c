@@ -46,10 +46,10 @@ static struct heap_run *span_of(const struct shmi_heap *hp, uint32_t class,
 				uintptr_t block)
 {
 	struct heap_run *r = heap_run_of((void *)block);
-	uint64_t at = block - (uintptr_t)(r + 1);
+	uint64_t at = block - (uintptr_t)r - HEAP_RUN_LEN;
 
 	if (!block || !in_heap(hp, heap_base(r)) || r->kind != class ||
-	    get(r->mark) != heap_mark(hp, r) || at >= span_ever(r, class) ||
+	    get(r->mark) != heap_mark(hp, r, class) || at >= span_ever(r) ||
 	    !heap_starts_block(class, (uint32_t)at))
 		return NULL;
 	return r;
@@ -114,13 +114,18 @@ void shmi_stray_flush(struct shmi_heap *hp, struct heap_run *r)
 	set(r->flight, 0);
 }
 
-void shmi_stray_let_go(struct shmi_thread *t)
+bool shmi_stray_let_go(struct shmi_thread *t)
 {
 	uint32_t class;
+	bool any = false;
 
-	for (class = 0; class < HEAP_CLASSES; class ++)
-		if (t->home[class])
-			shmi_stray_flush(t->hp, t->home[class]);
+	for (class = 0; class < HEAP_CLASSES; class ++) {
+		if (!t->home[class])
+			continue;
+		any |= span_first(get(t->home[class]->stray)) != 0;
+		shmi_stray_flush(t->hp, t->home[class]);
+	}
+	return any;
 }
 
 static int repair_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,

@@ -97,12 +97,13 @@ void shmi_thread_refresh(struct shmi_thread *t)
 		t->lo = a->c.base;
 		t->len = shmi_size_now(a);
 		t->from = t->lo;
-		t->bytes = t->len - HEAP_QUICK; /* so all of a block is in it */
+		/* so all of a block is in it */
+		t->places = (t->len - HEAP_QUICK) / 16;
 	} else {
 		t->lo = t->hp->chunk[0].start;
 		t->len = t->hp->chunk[0].nslices * HEAP_SLICE;
 		t->from = 1;
-		t->bytes = UINT64_MAX;
+		t->places = UINT64_MAX;
 	}
 }
 

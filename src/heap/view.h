@@ -6,6 +6,8 @@
 
 #include "heap_layout.h"
 
+#include <stdbool.h>
+
 /* Moves when a heap may be gone or a process has forked. */
 extern _Atomic uint64_t shmi_heap_epoch;
 
@@ -17,12 +19,15 @@ struct heap_known {
 	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
 	_Atomic uint64_t *list; /* that takes its blocks: the span's state,
 				 * or a stray list of the thread's */
-	const _Atomic uint16_t
-		*ever;	/* in the span's head; if it is ours, here */
-	uint32_t magic; /* heap_class.h; 0: there is no span */
-	_Atomic uint16_t ours;
-	uint8_t class;
+	uint64_t mark;		/* in the span's head, while it is there */
+	/* For one load: its class's magic (heap_class.h; 0: there is no span), the
+	 * class, KNOWN_OURS, and bytes of blocks that were ever used, as far as
+	 * known: another's may have more. */
+	uint64_t what;
 };
+#define KNOWN_CLASS_SHIFT 32
+#define KNOWN_OURS ((uint64_t)1 << 40)
+#define KNOWN_EVER_SHIFT 48
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */
 
 /*

@@ -346,9 +346,7 @@ static const char *check_span(const struct ctl_heap *h, const struct ctl_run *r)
 {
 	uint32_t size = heap_size[r->head.kind];
 	uint32_t bytes = ctl_span_room(h, r) * size;
-	uint32_t ever = r->head.kind < HEAP_KNOWN_CLASSES
-				? r->head.ever[r->head.kind]
-				: r->head.ever_big;
+	uint32_t ever = r->head.ever;
 
 	if (r->nslices != 1 || r->head.heap != h->addr ||
 	    r->head.ready > bytes || ever > r->head.ready || ever % size)
@@ -371,7 +369,8 @@ static const char *check_run(const struct ctl_heap *h, const struct ctl_run *r)
 	uint64_t slice = h->a->h.c.base + r->off;
 	uint64_t front = r->head.block - slice;
 
-	if (r->head.mark != (h->secret ^ head_at(slice)))
+	if (r->head.mark !=
+	    (h->secret ^ head_at(slice) ^ (uint64_t)r->head.kind << 48))
 		return "the mark of the run";
 	if (r->head.kind < HEAP_CLASSES)
 		return check_span(h, r);

@@ -19,20 +19,25 @@
 
 static tmc_shmem_t *shm;
 static tmc_mspace heap;
-static char *others; /* a block of the parent's, in use */
-static char *page;   /* of the arena, and of no heap */
-static void **where; /* in the heap: what the message must name */
+static char *others;	 /* a block of the parent's, in use */
+static char *more[4][3]; /* and more of that size, for who frees them */
+static char *page;	 /* of the arena, and of no heap */
+static void **where;	 /* in the heap: what the message must name */
 
 static int make_heap(void **state)
 {
+	int i;
+
 	(void)state;
 	shm = tmc_shmem_create(box_path("misuse"), NULL, NULL, GIB);
 	heap = tmc_mspace_create_special(MIB, TMC_MSPACE_LOCKED,
 					 tmc_shmem_alloc(shm));
 	others = tmc_mspace_malloc(heap, 500);
+	for (i = 0; i < 12; i++)
+		more[i / 3][i % 3] = tmc_mspace_malloc(heap, 500);
 	page = tmc_shmem_grow(shm, 256 * KIB);
 	where = tmc_mspace_malloc(heap, sizeof(*where));
-	return !others || !page || !where;
+	return !others || !more[3][2] || !page || !where;
 }
 
 static int drop_heap(void **state)
@@ -174,6 +179,70 @@ static void twice_by_two_threads(void)
 
 	freed_by(names(p), 0);
 	freed_by(p, 1);
+}
+
+/* Has a span of its own, and knows the parent's after the first one. */
+static void keep_strays(char *const *block)
+{
+	take(500);
+	tmc_mspace_free(block[0]);
+	tmc_mspace_free(block[1]);
+	tmc_mspace_free(block[2]);
+}
+
+static void twice_a_stray(void)
+{
+	keep_strays(more[0]);
+	tmc_mspace_free(names(more[0][1]));
+}
+
+static void *keep_and_wait(void *both)
+{
+	keep_strays(more[1]);
+	pthread_barrier_wait(both);
+	pthread_barrier_wait(both); /* never */
+	return NULL;
+}
+
+static void twice_a_stray_of_another_thread(void)
+{
+	pthread_barrier_t both;
+	pthread_t t;
+
+	names(more[1][1]);
+	pthread_barrier_init(&both, NULL, 2);
+	if (pthread_create(&t, NULL, keep_and_wait, &both))
+		return;
+	pthread_barrier_wait(&both);
+	tmc_mspace_free(more[1][1]);
+}
+
+static int keeps_and_waits(struct peer *self, void *arg)
+{
+	uint64_t word;
+
+	(void)arg;
+	keep_strays(more[2]);
+	PEER_CHECK(!peer_put(self, 0));
+	PEER_CHECK(peer_get(self, &word)); /* until we are gone */
+	return 0;
+}
+
+static void twice_a_stray_of_another_process(void)
+{
+	struct peer p;
+	uint64_t word;
+
+	names(more[2][1]);
+	if (!peer_fork(&p, keeps_and_waits, NULL) && !peer_get(&p, &word))
+		tmc_mspace_free(more[2][1]);
+}
+
+static void twice_a_stray_that_came_home(void)
+{
+	keep_strays(more[3]);
+	tmc_mspace_trim(heap, 0);
+	tmc_mspace_free(names(more[3][1]));
 }
 
 static void twice_large(void)
@@ -439,6 +508,19 @@ static char *hang_out(size_t n)
 	return p;
 }
 
+/* All is as it must be, but for where it is. */
+static void list_of_what_is_not_aligned(void)
+{
+	char *p = take(100);
+	struct heap_run *r = heap_run_of(p);
+	uint64_t key = secret();
+
+	overwrite_with(names(p + 8), &key, sizeof(key));
+	r->state = (uint64_t)(uintptr_t)(p + 8) << SPAN_LIST_SHIFT |
+		   (uint16_t)r->state;
+	(void)!take(100);
+}
+
 static void calloc_of_a_block_that_hangs_out(void)
 {
 	hang_out(1000);
@@ -481,6 +563,10 @@ static const struct misuse {
 	ONE_OF(twice_and_one_in_between, "block freed twice"),
 	ONE_OF(twice_by_two_threads, "block freed twice"),
 	ONE_OF(twice_large, "block freed twice"),
+	ONE_OF(twice_a_stray, "block freed twice"),
+	ONE_OF(twice_a_stray_of_another_thread, "block freed twice"),
+	ONE_OF(twice_a_stray_of_another_process, "block freed twice"),
+	ONE_OF(twice_a_stray_that_came_home, "block freed twice"),
 	ONE_OF(inside, "no block"),
 	ONE_OF(inside_unaligned, "no block"),
 	ONE_OF(inside_large, "no block"),
@@ -512,6 +598,7 @@ static const struct misuse damages[] = {
 	ONE_OF(run_of_no_length, "table of runs overwritten"),
 	ONE_OF(list_beyond_the_arena, "free block overwritten"),
 	ONE_OF(list_that_free_finds_damaged, "free block overwritten"),
+	ONE_OF(list_of_what_is_not_aligned, "free block overwritten"),
 	ONE_OF(calloc_of_a_block_that_hangs_out, "free block overwritten"),
 	ONE_OF(realloc_to_a_block_that_hangs_out, "free block overwritten"),
 	ONE_OF(memalign_in_a_block_that_hangs_out, "free block overwritten"),

@@ -19,11 +19,16 @@
 #include "step.h"
 
 #define SIZES 64 /* 16, 32, ... 1,024 bytes */
+#define MANY 300
+#define ROUNDS 4
+#define FIRST_STRAYS (4 * ROUNDS + 1) /* of the sets of others' blocks */
+#define SETS (FIRST_STRAYS + 3)
 
 static struct {
 	tmc_shmem_t *shm;
 	tmc_mspace heap;
 	void *block[SIZES];
+	void *others[SETS][SIZES]; /* in spans of the parent's */
 } w;
 
 /* What a traced process does from edge to edge, after what goes before. */
@@ -116,6 +121,80 @@ static void warm_and_take(void)
 	take();
 }
 
+static void give_others(size_t i)
+{
+	memcpy(w.block, w.others[i], sizeof(w.block));
+	give();
+}
+
+/* More than a thread has at hand of its own, and all strays. */
+static void take_many(void)
+{
+	size_t i, k;
+
+	for (i = 0; i < SIZES; i++)
+		for (k = 0; k < MANY; k++)
+			(void)!tmc_mspace_malloc(w.heap, 16 * (i + 1));
+}
+
+/* The first one of a span goes home, and the span is known from then on. Who
+ * takes all strays again and again keeps more of them. */
+static void warm_and_know(size_t first)
+{
+	size_t i;
+
+	warm();
+	for (i = 0; i < 2 * ROUNDS; i += 2) {
+		give_others(first + i);
+		give_others(first + i + 1);
+		take_many();
+	}
+}
+
+static void know(void)
+{
+	warm_and_know(0);
+}
+
+static void give_known(void)
+{
+	give_others(2 * ROUNDS);
+}
+
+static int is_stray(const void *p)
+{
+	size_t i;
+
+	for (i = 0; i < 3 * SIZES; i++)
+		if (p == w.others[FIRST_STRAYS + i / SIZES][i % SIZES])
+			return 1;
+	return 0;
+}
+
+/* Until what the thread has of its own is used up, and strays are next: those
+ * that were freed last. Of each size there are two more. */
+static void know_and_keep(void)
+{
+	size_t i, k;
+
+	warm_and_know(2 * ROUNDS + 1);
+	for (i = 0; i < 3; i++)
+		give_others(FIRST_STRAYS + i);
+	for (i = 0; i < SIZES; i++)
+		for (k = 0; k < 2 * MANY; k++)
+			if (is_stray(tmc_mspace_malloc(w.heap, 16 * (i + 1))))
+				break;
+}
+
+static void take_strays(void)
+{
+	take();
+	/* Sizes with a span of their own. */
+	if (w.block[0] != w.others[FIRST_STRAYS + 1][0] ||
+	    w.block[7] != w.others[FIRST_STRAYS + 1][7])
+		abort();
+}
+
 static void nothing(void)
 {
 }
@@ -163,15 +242,19 @@ static void locked_instructions_and_calls_are_counted(void **state)
 
 static void the_common_path_locks_nothing_and_calls_nobody(void **state)
 {
-	const struct path paths[] = { { warm, take }, { warm_and_take, give } };
-	const char *names[] = { "malloc", "free" };
+	const struct path paths[] = { { warm, take },
+				      { warm_and_take, give },
+				      { know, give_known },
+				      { know_and_keep, take_strays } };
+	const char *names[] = { "malloc", "free", "free of another's",
+				"malloc of a stray" };
 	struct counts c;
 	size_t i;
 
 	(void)state;
 	if (skipped())
 		skip();
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
 		count(&paths[i], &c);
 		print_message("%s: %.1f instructions\n", names[i],
 			      (double)c.instructions / SIZES);
@@ -183,6 +266,8 @@ static void the_common_path_locks_nothing_and_calls_nobody(void **state)
 
 static int set_up(void **state)
 {
+	size_t i;
+
 	if (test_box_open(state))
 		return -1;
 	w.shm = tmc_shmem_create(box_path("path"), NULL, NULL, GIB);
@@ -190,7 +275,12 @@ static int set_up(void **state)
 		return -1;
 	w.heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
 					   tmc_shmem_alloc(w.shm));
-	return w.heap ? 0 : -1;
+	if (!w.heap)
+		return -1;
+	for (i = 0; i < SETS * SIZES; i++)
+		w.others[i / SIZES][i % SIZES] =
+			tmc_mspace_malloc(w.heap, 16 * (i % SIZES + 1));
+	return 0;
 }
 
 static int tear_down(void **state)
