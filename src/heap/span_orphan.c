@@ -152,6 +152,9 @@ static int sweep_one(struct shmi_heap *hp, struct heap_run *r, uint32_t n,
 	class = shmi_span_class(hp, r);
 	if (!shmi_heap_owner_dead(hp, owner))
 		return 0;
+	/* The owner may have died since: with the span they would be lost. */
+	if (span_first(get(r->stray)))
+		shmi_stray_flush(hp, r);
 	if (!settle(hp, r, class)) {
 		/* The dead one may have been giving its pages back. */
 		shmi_run_free(hp, r, HEAP_DIRTY);

@@ -230,6 +230,60 @@ static void what_was_given_out_before_a_death_stays(void **state)
 	assert_int_equal(used(), 0);
 }
 
+/* ----- strays, when the one who kept them dies ----- */
+
+#define KEPT 10 /* the first goes home at once: its span is not known yet */
+
+/* Its own span has no block in use. */
+static int keep_strays(struct peer *self, void *arg)
+{
+	void *own = tmc_mspace_malloc(heap, 100);
+	uint64_t word;
+	size_t i;
+
+	PEER_CHECK(own && !arg);
+	for (i = 0; i <= KEPT; i++)
+		tmc_mspace_free(p[i]);
+	tmc_mspace_free(own);
+	PEER_CHECK(!peer_put(self, 0));
+	peer_get(self, &word); /* until it is killed */
+	return 1;
+}
+
+static bool is_dead;
+
+static void it_dies(void)
+{
+	peer_kill(&holder);
+	is_dead = true;
+}
+
+/* The first look, for strays of the dead, finds it alive; the next is at the
+ * spans. */
+static void it_dies_before_the_next_look(void)
+{
+	kernel_before_look(it_dies);
+}
+
+static void strays_of_one_who_dies_during_a_sweep_come_home(void **state)
+{
+	uint64_t word;
+	size_t i;
+
+	(void)state;
+	take_many();
+	assert_int_equal(peer_fork(&holder, keep_strays, NULL), 0);
+	assert_int_equal(peer_get(&holder, &word), 0);
+	kernel_before_look(it_dies_before_the_next_look);
+	assert_true(tmc_mspace_trim(heap, 0) >= 0);
+	assert_true(is_dead);
+	for (i = KEPT + 1; i < MANY; i++)
+		tmc_mspace_free(p[i]);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
 /* ----- guests, who may not open the file ----- */
 
 /* Told how to end: 0, properly. */
@@ -400,6 +454,7 @@ int main(void)
 		TEST(what_an_earlier_life_left_is_nobodys),
 		TEST(no_two_threads_have_one_number),
 		TEST(what_was_given_out_before_a_death_stays),
+		TEST(strays_of_one_who_dies_during_a_sweep_come_home),
 		TEST(what_a_guest_had_that_left_is_taken_over),
 		TEST(what_a_guest_had_that_was_killed_is_taken_over_at_rest),
 		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
