@@ -315,8 +315,10 @@ static inline void span_put(struct shmi_thread *t, _Atomic uint64_t *list,
  */
 static inline bool span_knows(const struct heap_known *k, uint64_t at)
 {
-	/* Without a span there is no word to look at. */
-	return !(__builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
+	/* Without a span there is no word to look at; and the head of one that
+	 * has gone is there only if it is in the slice of what is freed. */
+	return !(__builtin_expect(at >= HEAP_SLICE, 0) ||
+		 __builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
 		 __builtin_expect(at >= atomic_load_explicit(
 						k->ever, memory_order_relaxed),
 				  0));
