@@ -57,7 +57,7 @@
  *	nearly all of it the harness's waiting for memory)
  *	what free knows of a span is compared with the mark in its head, so that
  *	another heap's in its place, or none, is not taken for it, for 2 more of 37
- *	instructions: pair 3.29 -> 3.36, batch 4.81 -> 4.95, a price
+ *	instructions: pair 3.30 -> 3.38, batch 4.85 -> 5.1, a price
  *	a span that is used up is noted as full only where a thread has many.
  *	larson 12.0 -> 11.8
  *	heads at different places of their slices: no difference beyond the

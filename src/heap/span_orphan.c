@@ -242,17 +242,17 @@ static enum where look_for(const struct shmi_heap *hp, const struct heap_run *r,
  * while it is moved. What the owner takes out or puts in while we walk along
  * ends the walk or leads it to the list as it is now. We begin anew then, but
  * not for ever: a list that is damaged stays so, and what is in it the next
- * malloc finds. Nothing but addresses of blocks is followed. Last come strays,
- * which do not move to the span while we have the lock.
+ * malloc finds. Nothing but addresses of blocks is followed. Strays move to the
+ * span under the lock only.
  */
 bool shmi_span_lists(struct shmi_heap *hp, const struct heap_run *r,
 		     uint32_t class, uintptr_t block)
 {
-	enum where in[3];
+	enum where in[3] = { CHANGED };
 	uint32_t i;
-	bool found;
+	bool found = false, locked = !shmi_heap_lock(hp);
 
-	for (i = 0; i < LOOKS; i++) {
+	for (i = 0; i < LOOKS && !found; i++) {
 		in[0] = look_for(hp, r, class, block, first_of_others(r));
 		in[1] = look_for(
 			hp, r, class, block,
@@ -261,15 +261,14 @@ bool shmi_span_lists(struct shmi_heap *hp, const struct heap_run *r,
 		in[2] = look_for(hp, r, class, block,
 				 span_first(atomic_load_explicit(
 					 &r->state, memory_order_acquire)));
-		if (in[0] == LISTED || in[1] == LISTED || in[2] == LISTED)
-			return true;
+		found = in[0] == LISTED || in[1] == LISTED || in[2] == LISTED;
 		if (in[0] != CHANGED && in[1] != CHANGED && in[2] != CHANGED)
 			break;
 	}
-	if (shmi_heap_lock(hp))
-		return false;
-	found = shmi_stray_lists(hp, class, block);
-	shmi_heap_unlock(hp);
+	if (locked) {
+		found = found || shmi_stray_lists(hp, class, block);
+		shmi_heap_unlock(hp);
+	}
 	return found;
 }
 

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # run.sh - checks the models of the lock, of the size and of the heap's spans,
-# chunks and runs with spin; see lock.pml, grow.pml, span.pml, chunk.pml and
-# run.pml. run.sh NAME: that one only.
+# strays, chunks and runs with spin; see lock.pml, grow.pml, span.pml, stray.pml,
+# chunk.pml and run.pml. run.sh NAME: that one only.
 #
 # What is as in src/ must have no error, each broken variant must have one.
 # Prints the states of each; 77 where spin is not installed. Takes about eight
-# minutes and 4 to 7 GiB; with SOAK the longest one, too.
+# minutes and 4 to 7 GiB; with SOAK the longest ones, too.
 
 here=$(dirname "$0")
 command -v spin >/dev/null || { echo "spin is not installed"; exit 77; }
@@ -103,6 +103,28 @@ check error span "adoption without finish_collect" -DNO_FINISH
 check error span "adoption does not count anew" -DNO_COUNT
 check error span "free: the state before the block's word" -DSTATE_FIRST
 check error span "others are pushed without a comparison" -DBLIND_PUSH
+check error span "adding is cleared before ever is set" -DADDING_EARLY
+check error span "adding is set after the state's step" -DADDING_LATE
+check error span "ever is set before the state's step" -DEVER_FIRST
+check error span "adoption without finish_adding" -DNO_ADDING
+check error span "adoption adds without a look at the list" -DNO_LOOK
+check error span "a span's state goes before it says so" -DGOES_LATE
+
+check ok stray "2 processes, 3 blocks" -DNP=2
+[ -z "$SOAK" ] ||
+check ok stray "3 processes, 2 blocks" -DNP=3 -DNB=2
+check error stray "no repair" -DNO_REPAIR
+check error stray "repair without a look at what came home" -DBLIND_REPAIR
+check error stray "repair without a look at the list" -DNO_LIST_LOOK
+check error stray "repair clears the flight before its push" -DCLEAR_FIRST
+check error stray "the flight is stored after the list" -DLIST_FIRST
+check error stray "the list's step comes after the push" -DPUSH_FIRST
+check error stray "the push does not count what came home" -DNO_HOME
+check error stray "each free's push counts as come home" -DALL_HOME
+check error stray "a flush without the lock" -DNO_LOCK
+check error stray "a sweep does not bring strays home" -DNO_BRING
+check error stray "a sweep looks for strays but once, at first" -DBRING_ONCE
+check error stray "a span is given up with strays" -DGIVE_UP
 
 check ok chunk "2 processes, 3 units"
 check ok chunk "3 processes, 3 units" -DNP=3

@@ -22,16 +22,23 @@
  * after adoption the count of blocks in use is right.
  *
  * Abstractions: the word of others, of which only the head is compared: a swap
- * that the rest makes fail is repeated and stores the same. One span, one thread in a process. Reading a chain that nobody
- * can change at the time, and the store that comes after it, are one step. Pages,
- * rings and the FULL bit are not in here. The lock is lock.pml's: it is free
- * when its owner is dead.
+ * that the rest makes fail is repeated and stores the same. One span, one
+ * thread in a process. Reading a chain that nobody can change at the time, and
+ * the store that comes after it, are one step. Pages, rings and the FULL bit
+ * are not in here. Strays are in stray.pml; here each free of another's block
+ * goes home at once. The lock is lock.pml's: it is free when its owner is
+ * dead.
  *
  * Broken on purpose: TAKEN_EARLY (cleared before the state's step), TAKEN_LATE
- * (set after others is emptied), NO_LINK (the end of what was taken is not linked
- * to the list), NO_FINISH (adoption without finish_collect), STATE_FIRST (free
- * stores the state before the block's word), NO_COUNT (adoption does not count
- * anew), BLIND_PUSH (others' head is stored, not compared and swapped).
+ * (set after others is emptied), NO_LINK (the end of what was taken is not
+ * linked to the list), NO_FINISH (adoption without finish_collect),
+ * STATE_FIRST (free stores the state before the block's word), NO_COUNT
+ * (adoption does not count anew), BLIND_PUSH (others' head is stored, not
+ * compared and swapped), ADDING_EARLY (cleared before ever is set),
+ * ADDING_LATE (set after the state's step), EVER_FIRST (ever is set before the
+ * state's step, and no adding), NO_ADDING (adoption without finish_adding),
+ * NO_LOOK (adoption takes what was being added without a look at the list),
+ * GOES_LATE (a span that is given up says so after its state).
  */
 #ifndef NP
 #define NP 2 /* processes */
@@ -43,8 +50,11 @@
 
 #define DATA (NB + 1) /* what users leave in a block's word */
 
+#define GOES (NB + 1) /* as adding: the span is being given up */
+
 /* The head of the span, and the words of its blocks. */
-byte list, used, ever; /* the state: one word, one step */
+byte list, used; /* the state: one word, one step */
+byte ever, adding;
 byte others, count, end; /* the list of others: one word, too */
 byte taken, owner;
 byte next[NB + 1];
@@ -62,6 +72,12 @@ byte has[NB + 1]; /* or process + 1: in the middle of malloc or free */
 #define OWN (owner == ME && !orphan)
 #define DEAD (owner == 0 || orphan)
 #define OR_DIE :: goto died
+
+#ifdef NO_LOOK
+#define ADDED_TO_LIST adding > ever
+#else
+#define ADDED_TO_LIST adding > ever && list == ever + 1
+#endif
 
 /* A block's word, where that is a link: for a walk. */
 #define FOLLOW(at)                                                             \
@@ -104,6 +120,7 @@ between:
 		goto got
 	   }
 	:: atomic { OWN && !list -> goto look }
+	:: atomic { OWN && !used -> goto give_up }
 	:: atomic { OWN -> goto leave }
 	:: atomic { /* any block of the application's */
 		if
@@ -159,8 +176,45 @@ look:
 	:: atomic { next[at] = 0 }
 	OR_DIE
 	fi;
+#if !defined(ADDING_LATE) && !defined(EVER_FIRST)
 	if
-	:: atomic { list = ever + 1; ever = n; END }
+	:: atomic { adding = n }
+	OR_DIE
+	fi;
+#endif
+#ifdef EVER_FIRST
+	at = ever + 1;
+	if
+	:: atomic { ever = n }
+	OR_DIE
+	fi;
+	if
+	:: atomic { list = at; END }
+	OR_DIE
+	fi;
+#endif
+	if
+	:: atomic { list = ever + 1 }
+	OR_DIE
+	fi;
+#ifdef ADDING_LATE
+	if
+	:: atomic { adding = n }
+	OR_DIE
+	fi;
+#endif
+#ifdef ADDING_EARLY
+	if
+	:: atomic { adding = 0 }
+	OR_DIE
+	fi;
+#endif
+	if
+	:: atomic { ever = n }
+	OR_DIE
+	fi;
+	if
+	:: atomic { adding = 0; END }
 	OR_DIE
 	fi;
 
@@ -283,7 +337,7 @@ collected:
 	:: atomic { back == 3 -> goto settled }
 	fi;
 
-	/* ----- shmi_span_let_go(), shmi_span_leave() ----- */
+	/* ----- shmi_span_leave() ----- */
 leave:
 	if
 	:: atomic { !lock -> lock = ME; back = 2; goto collect }
@@ -292,14 +346,31 @@ leave:
 left:
 	if
 	:: atomic { used -> owner = 0; lock = 0; END }
-	:: atomic { !used -> goto give_up }
+	:: atomic { !used -> goto free_run }
 	OR_DIE
 	fi;
-give_up: /* the state, and then the table; here another takes it at once */
+
+	/* ----- give_up(), not under the lock ----- */
+give_up:
+#ifdef GOES_LATE
 	if
-	:: atomic { list = 0; used = 0; ever = 0 }
+	:: atomic { list = 0 }
 	OR_DIE
 	fi;
+#endif
+	if
+	:: atomic { adding = GOES }
+	OR_DIE
+	fi;
+	if
+	:: atomic { list = 0 }
+	OR_DIE
+	fi;
+	if
+	:: atomic { !lock -> lock = ME }
+	OR_DIE
+	fi;
+	/* The run is free with one store; here another takes it at once. */
 free_run:
 	if
 	:: atomic {
@@ -310,6 +381,7 @@ free_run:
 		list = 0;
 		used = 0;
 		ever = 0;
+		adding = 0;
 		owner = ME;
 		orphan = 0;
 		lock = 0;
@@ -320,6 +392,23 @@ free_run:
 
 	/* ----- sweep_one(): the lock is ours ----- */
 sweep:
+	if
+	:: atomic { adding == GOES -> goto free_run }
+	:: atomic { adding != GOES }
+	OR_DIE
+	fi;
+	/* finish_adding() */
+#ifndef NO_ADDING
+	if
+	:: atomic { ADDED_TO_LIST -> ever = adding }
+	:: atomic { !(ADDED_TO_LIST) }
+	OR_DIE
+	fi;
+#endif
+	if
+	:: atomic { adding = 0 }
+	OR_DIE
+	fi;
 	/* finish_collect() */
 #ifndef NO_FINISH
 	if
@@ -405,7 +494,7 @@ died:
 
 active proctype auditor()
 {
-	byte at, n, seen;
+	byte at, n, seen, last;
 
 	do
 	:: d_step {
@@ -436,13 +525,18 @@ active proctype auditor()
 			FOLLOW(at)
 		:: else -> break
 		od;
+		/* New ones that are in the list count already. */
+		last = (adding > ever && list == ever + 1 -> adding : ever);
 		for (n : 1 .. NB) {
 			if
-			:: n <= ever -> assert(SEEN(n) || has[n] != HEAP)
+			:: adding == GOES -> assert(has[n] == HEAP)
+			:: adding != GOES && n <= last ->
+				assert(SEEN(n) || has[n] != HEAP)
 			:: else -> assert(!SEEN(n) && has[n] == HEAP)
 			fi
 		}
 		at = 0;
+		last = 0;
 		n = 0;
 		seen = 0
 	   }

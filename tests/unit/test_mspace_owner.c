@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -230,6 +231,159 @@ static void what_was_given_out_before_a_death_stays(void **state)
 	assert_int_equal(used(), 0);
 }
 
+/* ----- strays, when the one who kept them dies ----- */
+
+#define KEPT 10 /* the first goes home at once: its span is not known yet */
+
+/* Its own span has no block in use. */
+static int keep_strays(struct peer *self, void *arg)
+{
+	void *own = tmc_mspace_malloc(heap, 100);
+	uint64_t word;
+	size_t i;
+
+	PEER_CHECK(own && !arg);
+	for (i = 0; i <= KEPT; i++)
+		tmc_mspace_free(p[i]);
+	tmc_mspace_free(own);
+	PEER_CHECK(!peer_put(self, 0));
+	peer_get(self, &word); /* until it is killed */
+	return 1;
+}
+
+static bool is_dead;
+
+static void it_dies(void)
+{
+	peer_kill(&holder);
+	is_dead = true;
+}
+
+/* The first look, for strays of the dead, finds it alive; the next is at the
+ * spans. */
+static void it_dies_before_the_next_look(void)
+{
+	kernel_before_look(it_dies);
+}
+
+static void strays_of_one_who_dies_during_a_sweep_come_home(void **state)
+{
+	uint64_t word;
+	size_t i;
+
+	(void)state;
+	take_many();
+	assert_int_equal(peer_fork(&holder, keep_strays, NULL), 0);
+	assert_int_equal(peer_get(&holder, &word), 0);
+	kernel_before_look(it_dies_before_the_next_look);
+	assert_true(tmc_mspace_trim(heap, 0) >= 0);
+	assert_true(is_dead);
+	for (i = KEPT + 1; i < MANY; i++)
+		tmc_mspace_free(p[i]);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
+/* ----- a span of another's that is known, when its memory is no more ----- */
+
+#define LOW 50000   /* blocks of 64 bytes, in as many slices as it takes */
+#define HIGH 280000 /* and of 1000 bytes, HEAP_KNOWN slices further on */
+
+static char *low[LOW], *high[HIGH];
+
+static uintptr_t slice_of(const char *block)
+{
+	return ((uintptr_t)block - 1) / HEAP_SLICE;
+}
+
+/* One of the low blocks that could be one of the 1000 bytes, as far as the
+ * map's arithmetic goes, if its span was not so far away. */
+static size_t find_low(void)
+{
+	size_t i;
+
+	for (i = LOW / 2; i < LOW; i++)
+		if (((uintptr_t)low[i] - (uintptr_t)(heap_run_of(low[i]) + 1)) %
+			    1024 ==
+		    64)
+			break;
+	return i;
+}
+
+/* Two next to each other, where the map has the same place for them. */
+static size_t find_high(const char *block)
+{
+	size_t i;
+
+	for (i = 0; i < HIGH - 1; i++)
+		if (slice_of(high[i]) == slice_of(block) + HEAP_KNOWN &&
+		    high[i + 1] == high[i] + 1024)
+			break;
+	return i;
+}
+
+/* Two that are high, which make their span known, and then a low one. */
+static int free_what_it_is_told(struct peer *self, void *arg)
+{
+	void *own = tmc_mspace_malloc(heap, 1000);
+	uint64_t word;
+	size_t i;
+
+	PEER_CHECK(own && !arg && !peer_put(self, 0));
+	for (i = 0; i < 3; i++) {
+		PEER_CHECK(!peer_get(self, &word));
+		tmc_mspace_free((void *)(uintptr_t)word);
+		PEER_CHECK(!peer_put(self, 0));
+	}
+	tmc_mspace_free(own);
+	return 0;
+}
+
+static void has_freed(struct peer *other, char **block)
+{
+	uint64_t word;
+
+	assert_int_equal(peer_put(other, (uintptr_t)*block), 0);
+	*block = NULL;
+	assert_int_equal(peer_get(other, &word), 0);
+}
+
+static void a_known_span_is_not_looked_at_from_afar(void **state)
+{
+	struct peer other;
+	struct stat st;
+	uint64_t word;
+	size_t i, k, m;
+	char *gone;
+
+	(void)state;
+	assert_int_equal(peer_fork(&other, free_what_it_is_told, NULL), 0);
+	assert_int_equal(peer_get(&other, &word), 0);
+	for (i = 0; i < LOW; i++)
+		low[i] = tmc_mspace_malloc(heap, 64);
+	for (i = 0; i < HIGH; i++)
+		high[i] = tmc_mspace_malloc(heap, 1000);
+	k = find_low();
+	assert_true(k < LOW);
+	m = find_high(low[k]);
+	assert_true(m < HIGH - 1);
+	gone = high[m];
+	has_freed(&other, &high[m]);
+	has_freed(&other, &high[m + 1]);
+	for (i = 0; i < HIGH; i++)
+		tmc_mspace_free(high[i]);
+	assert_int_equal(tmc_mspace_trim(heap, 0), 1);
+	assert_int_equal(fstat(tmc_shmem_fd(shm), &st), 0);
+	assert_true(gone > (char *)heap + st.st_size);
+	has_freed(&other, &low[k]);
+	assert_int_equal(peer_end(&other), 0);
+	for (i = 0; i < LOW; i++)
+		tmc_mspace_free(low[i]);
+	tmc_mspace_trim(heap, 0);
+	assert_int_equal(used(), 0);
+}
+
 /* ----- guests, who may not open the file ----- */
 
 /* Told how to end: 0, properly. */
@@ -400,6 +554,8 @@ int main(void)
 		TEST(what_an_earlier_life_left_is_nobodys),
 		TEST(no_two_threads_have_one_number),
 		TEST(what_was_given_out_before_a_death_stays),
+		TEST(strays_of_one_who_dies_during_a_sweep_come_home),
+		TEST(a_known_span_is_not_looked_at_from_afar),
 		TEST(what_a_guest_had_that_left_is_taken_over),
 		TEST(what_a_guest_had_that_was_killed_is_taken_over_at_rest),
 		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
