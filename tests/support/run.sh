@@ -56,6 +56,8 @@ for t; do
 		cat "$out"
 		[ $rc != 124 ] || echo "timed out"
 	fi
+	# A soak is for its figures, too.
+	[ -z "${SOAK:-}" ] || grep -v '^\[' "$out"
 	printf '%-32s %3d passed %3d failed %3d skipped\n' \
 		"$name" "$p" "$f" "$s"
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
