@@ -25,6 +25,7 @@
 
 #include "file.h"
 #include "heap.h"
+#include "heap_class.h"
 #include "longest.h"
 #include "peer.h"
 
