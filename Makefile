@@ -199,8 +199,9 @@ valgrind: need-cmocka all $(VALGRIND_TESTS)
 		BUILD=$(BUILD) tests/support/run.sh $(VALGRIND_TESTS)
 
 # The other compiler, without and with optimisation.
+CLANG_LEVELS = -O0 -O2
 clang: need-cmocka
-	$(Q)for o in -O0 -O2; do $(MAKE) --no-print-directory check CC=clang \
+	$(Q)for o in $(CLANG_LEVELS); do $(MAKE) --no-print-directory check CC=clang \
 		BUILD=$(BUILD)/clang$$o CFLAGS="$$o -g" || exit 1; done
 
 coverage: need-cmocka
