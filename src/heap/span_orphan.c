@@ -104,6 +104,9 @@ static uint32_t settle(struct shmi_heap *hp, struct heap_run *r, uint32_t class)
 	    n > ever / size)
 		shmi_heap_die("head of a span overwritten", r, hp->h);
 	span_step(&r->state, list, ever / size - n);
+	/* It has no strays; who died changing how many it may have left these. */
+	set(r->strays, SPAN_STRAYS_FIRST);
+	set(r->stray, SPAN_STRAYS_FIRST);
 	shmi_span_collect(hp, r);
 	return span_blocks(span_state(r));
 }

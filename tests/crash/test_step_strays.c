@@ -26,7 +26,7 @@
 #define DEATHS 50 /* until the arena is renewed */
 #define LEN 1000
 #define BLOCK 1024 /* what it takes */
-#define BLOCKS 100 /* more than the strays that are kept */
+#define BLOCKS 200 /* more than the strays that are kept */
 
 struct stray_case {
 	const char *name;
@@ -60,22 +60,6 @@ static void *take_one(void)
 	return tmc_mspace_malloc(w.heap, LEN);
 }
 
-/* A span of its own; the parent's is known after the first that is freed. */
-static void keep_some(void)
-{
-	if (!take_one())
-		abort();
-	while (w.shared->freed < 20)
-		free_one();
-}
-
-static void keep_all_it_can(void)
-{
-	keep_some();
-	while (w.shared->freed < BLOCKS - 2)
-		free_one();
-}
-
 static int is_block(const void *p)
 {
 	size_t i;
@@ -86,12 +70,50 @@ static int is_block(const void *p)
 	return 0;
 }
 
+/* One of them; there may be none at hand, if each was of another span. */
+static void take_one_of_them(void)
+{
+	int i;
+
+	for (i = 0; i < 70 && !is_block(take_one()); i++)
+		;
+}
+
+static void free_some(int n)
+{
+	while (n-- > 0)
+		free_one();
+}
+
+/* As many are kept as the thread uses: more each time that it has used all of
+ * them, and there was no room. */
+static void keep_some(void)
+{
+	int i;
+
+	if (!take_one())
+		abort();
+	for (i = 0; i < 4; i++) {
+		free_some(8 << i > 20 ? 20 : 8 << i);
+		take_one_of_them();
+		while (is_block(take_one()))
+			;
+	}
+	free_some(20);
+}
+
+static void keep_all_it_can(void)
+{
+	keep_some();
+	while (w.shared->freed < BLOCKS - 2)
+		free_one();
+}
+
 /* The next malloc takes one of them, too. */
 static void keep_some_and_take_one(void)
 {
 	keep_some();
-	while (!is_block(take_one()))
-		;
+	take_one_of_them();
 }
 
 static void nothing(void)
@@ -142,7 +164,15 @@ static size_t in_use(void)
 	return used;
 }
 
-/* Each once: they are all different when all have been written. */
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Each once: they are all different when all have been written. In order, so that
+ * the next one to be freed is of a span that is known, mostly. */
 static void have_blocks(void)
 {
 	size_t i, k;
@@ -150,8 +180,10 @@ static void have_blocks(void)
 	for (i = 0; i < BLOCKS; i++) {
 		w.block[i] = tmc_mspace_malloc(w.heap, LEN);
 		assert_non_null(w.block[i]);
-		memset(w.block[i], (int)i, LEN);
 	}
+	qsort(w.block, BLOCKS, sizeof(*w.block), by_address);
+	for (i = 0; i < BLOCKS; i++)
+		memset(w.block[i], (int)i, LEN);
 	for (i = 0; i < BLOCKS; i++)
 		for (k = 0; k < LEN; k++)
 			assert_int_equal(w.block[i][k], i);
