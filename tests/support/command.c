@@ -125,12 +125,14 @@ const char *command_shmemctl_path(void)
 	snprintf(path, PATH_MAX, "%s", peer_agent("x"));
 	end = strstr(path, "/tests/agents/x");
 	strcpy(end ? end : path, "/shmemctl");
-	if (box_can_mount() && !mkdir(box_path(".bin"), 0755)) {
+	if (box_can_mount()) {
 		const char *copy = box_path(".bin/shmemctl");
 
-		/* Whatever the umask is. */
-		if (!file_copy(path, copy) && !chmod(copy, 0755) &&
-		    !chmod(box_path(".bin"), 0755))
+		/* Whatever the umask is. A peer may have made it before. */
+		if (!mkdir(box_path(".bin"), 0755) && !file_copy(path, copy) &&
+		    !chmod(copy, 0755))
+			chmod(box_path(".bin"), 0755);
+		if (!access(copy, X_OK))
 			snprintf(path, PATH_MAX, "%s", copy);
 	}
 	return path;

@@ -200,12 +200,14 @@ static void a_table_is_cut_to_the_columns_there_are(void **state)
 
 static void ls_lists_files_too_and_nothing_twice(void **state)
 {
+	const char *const args[] = { "ls", a, dir, dir, a, NULL };
 	const char *first;
 
 	(void)state;
 	tmc_shmem_close(make(a, MIB));
 	assert_int_equal(symlink(a, b), 0); /* in a folder it is no file */
-	IS(0, "ls", a, dir, dir, a);
+	/* Who tests beside us may have one that is damaged, so it may exit 1. */
+	assert_int_equal(command_shmemctl(&cmd, args), 0);
 	first = strstr(cmd.out, a);
 	assert_non_null(first);
 	assert_null(strstr(first + 1, a));
