@@ -55,6 +55,13 @@ uint64_t shmi_heap_footprint(const struct shmi_heap *hp)
 
 /* ----- the lock ----- */
 
+/* What somebody left who died in the lock. */
+static void repair(struct shmi_heap *hp)
+{
+	shmi_run_repair(hp);
+	shmi_stray_repair(hp);
+}
+
 static int current(struct shmi_heap *hp)
 {
 	struct heap_hdr *h = hp->h;
@@ -68,8 +75,7 @@ static int current(struct shmi_heap *hp)
 	if (err)
 		return err;
 	if (hp->torn) {
-		shmi_run_repair(hp);
-		shmi_stray_repair(hp);
+		repair(hp);
 		hp->torn = false;
 	}
 	if (!hp->arena)
@@ -80,8 +86,7 @@ static int current(struct shmi_heap *hp)
 	}
 	deaths = hp->arena->lock.h->deaths;
 	if (!err && h->deaths != deaths) {
-		shmi_run_repair(hp);
-		shmi_stray_repair(hp);
+		repair(hp);
 		h->deaths = deaths;
 	}
 	return err;

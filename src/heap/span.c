@@ -551,7 +551,6 @@ void shmi_span_free(struct shmi_thread *t, struct heap_run *r, void *p)
 void shmi_span_free_edge(void *p, struct shmi_thread *t)
 {
 	struct heap_run *r = heap_run_of(p);
-
 	uint32_t class = shmi_span_class(t->hp, r);
 
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));

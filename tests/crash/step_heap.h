@@ -184,16 +184,7 @@ static inline int before_victim(void)
 
 static inline pid_t fork_victim(const struct heap_case *c)
 {
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	step_me();
-	c->prepare();
-	STEP_EDGE();
-	c->call();
-	STEP_EDGE();
-	_exit(0);
+	return step_fork(c->prepare, c->call);
 }
 
 static inline pid_t victim(const void *c)

@@ -216,22 +216,13 @@ static int dies_with_some(struct peer *self, void *arg)
 static pid_t victim(const void *arg)
 {
 	const struct stray_case *c = arg;
-	pid_t pid;
 
 	if (w.block[0])
 		account(c);
 	have_blocks();
 	if (c->dead)
 		assert_int_equal(peer_run(dies_with_some, NULL), 0);
-	pid = fork();
-	if (pid)
-		return pid;
-	step_me();
-	c->prepare();
-	STEP_EDGE();
-	c->call();
-	STEP_EDGE();
-	_exit(0);
+	return step_fork(c->prepare, c->call);
 }
 
 static int check_peer(struct peer *self, void *arg)

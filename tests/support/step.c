@@ -44,6 +44,20 @@ void step_me(void)
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 }
 
+pid_t step_fork(void (*before)(void), void (*call)(void))
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	step_me();
+	before();
+	STEP_EDGE();
+	call();
+	STEP_EDGE();
+	_exit(0);
+}
+
 void step_bind_now(char **argv)
 {
 	if (getenv("LD_BIND_NOW"))

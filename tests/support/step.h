@@ -50,6 +50,8 @@ void step_bind_now(char **argv);
 
 /* In the process that is to be stepped. */
 void step_me(void);
+/* Forks one that steps through @call, after @before; -1: it could not. */
+pid_t step_fork(void (*before)(void), void (*call)(void));
 
 /* Waits until @pid is at its first edge. 0 or -1. */
 int step_begin(pid_t pid);

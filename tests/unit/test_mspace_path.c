@@ -60,16 +60,7 @@ static int is_locked(const unsigned char *p)
 
 static pid_t traced(const struct path *path)
 {
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	step_me();
-	path->before();
-	STEP_EDGE();
-	path->call();
-	STEP_EDGE();
-	_exit(0);
+	return step_fork(path->before, path->call);
 }
 
 static void count(const struct path *path, struct counts *c)
