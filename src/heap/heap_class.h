@@ -78,6 +78,12 @@ static inline uint32_t span_strays(uint32_t c)
 #define HEAP_KINDS 64u
 extern const uint32_t heap_magic[HEAP_KINDS];
 
+/* The size again; not of 0. */
+static inline uint32_t heap_size_of(uint32_t magic)
+{
+	return (uint32_t)(((uint64_t)1 << 32) / (magic - 1));
+}
+
 static inline bool heap_starts_block(uint32_t kind, uint32_t off)
 {
 	uint32_t magic = heap_magic[kind % HEAP_KINDS];

@@ -11,25 +11,30 @@
  * of it. A span of another's is there once the thread has freed a block of it,
  * and may be gone since: its mark is not there then, nor, if there is something
  * else, ever again but for a span of that heap and class, which is as good.
+ * Who looks into the map asks for the mark only if the thread has a home: without
+ * one there are no others' spans in it.
  */
 #include "span.h"
 
 #define get(word) atomic_load_explicit(&(word), memory_order_relaxed)
 
-/* Makes the span known, whose blocks @list takes; @ours: or another's. */
+/* Makes the span known, whose blocks @list takes. */
 static void get_to_know(const struct shmi_thread *t, struct heap_run *r,
-			uint32_t class, _Atomic uint64_t *list, bool ours)
+			uint32_t class, _Atomic uint64_t *list)
 {
 	struct heap_known *k = shmi_ring_known(t, r);
 	uint32_t ever = span_ever(r), bytes = span_bytes(r, class);
 
 	k->blocks = r + 1;
 	k->list = list;
-	k->mark = heap_mark(t->hp, r, class);
-	k->what = heap_magic[class] | (uint64_t) class << KNOWN_CLASS_SHIFT |
-		  (uint64_t)(ever < bytes ? ever : bytes) << KNOWN_EVER_SHIFT;
-	if (ours)
-		k->what |= KNOWN_OURS;
+	k->ever = ever < bytes ? ever : bytes;
+	k->magic = heap_magic[class];
+	k->mark = (uint32_t)(heap_mark(t->hp, r, class) >> 32);
+}
+
+static bool is_ours(const struct heap_known *k)
+{
+	return k->ever && k->list == &k->blocks[-1].state;
 }
 
 void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
@@ -38,13 +43,12 @@ void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
 	struct heap_known *k = shmi_ring_known(t, r);
 
 	if (k->blocks == r + 1)
-		k->what = (k->what & (((uint64_t)1 << KNOWN_EVER_SHIFT) - 1)) |
-			  (uint64_t)ever << KNOWN_EVER_SHIFT;
+		k->ever = ever;
 }
 
 static void forget(struct heap_known *k)
 {
-	k->what = 0;
+	k->ever = 0;
 }
 
 void shmi_ring_aim(struct shmi_thread *t, uint32_t class,
@@ -52,13 +56,15 @@ void shmi_ring_aim(struct shmi_thread *t, uint32_t class,
 {
 	uint32_t i = class ? heap_size[class - 1] / 16u + 1 : 0;
 
-	for (; i <= heap_size[class] / 16u && i <= HEAP_QUICK / 16; i++)
+	if (class >= HEAP_KNOWN_CLASSES || t->quick[i] == list)
+		return;
+	for (; i <= heap_size[class] / 16u; i++)
 		t->quick[i] = list;
 }
 
 void shmi_ring_make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 {
-	struct heap_run *old = t->cur[class], *r = &shmi_span_none;
+	struct heap_run *old = t->of[class].cur, *r = &shmi_span_none;
 
 	if (old != r)
 		span_set_low(old, span_state(old) & ~(uint64_t)SPAN_CURRENT);
@@ -69,8 +75,8 @@ void shmi_ring_make_current(struct shmi_thread *t, uint32_t class, uint32_t e)
 		span_set_low(r, (span_state(r) & ~(uint64_t)SPAN_FULL) |
 					SPAN_CURRENT);
 	}
-	t->ring[class] = e;
-	t->cur[class] = r;
+	t->of[class].ring = e;
+	t->of[class].cur = r;
 	shmi_ring_aim(t, class, &r->state);
 }
 
@@ -85,19 +91,19 @@ static void ring_in(struct shmi_thread *t, uint32_t at, uint32_t e)
 
 void shmi_ring_add(struct shmi_thread *t, uint32_t class, struct heap_run *r)
 {
-	uint32_t e = t->spare, at = t->ring[class];
+	uint32_t e = t->spare, at = t->of[class].ring;
 
 	t->spare = t->own[e].next;
 	t->own[e].run = r;
 	t->own[e].class = (uint8_t) class;
 	t->own[e].idle = false;
 	t->own[e].bytes = span_bytes(r, class);
-	get_to_know(t, r, class, &r->state, true);
+	get_to_know(t, r, class, &r->state);
 	if (at == SPAN_NO_ENTRY)
 		t->own[e].next = t->own[e].prev = e;
 	else
 		ring_in(t, at, e);
-	t->count[class]++;
+	t->of[class].count++;
 	t->spans++;
 	r->place = e;
 	shmi_ring_make_current(t, class, e);
@@ -114,7 +120,7 @@ void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	struct heap_known *k = shmi_ring_known(t, t->own[e].run);
 	uint32_t next = t->own[e].next;
 
-	if (t->ring[class] == e)
+	if (t->of[class].ring == e)
 		shmi_ring_make_current(t, class,
 				       next == e ? SPAN_NO_ENTRY : next);
 	ring_out(t, e);
@@ -123,7 +129,7 @@ void shmi_ring_drop(struct shmi_thread *t, uint32_t class, uint32_t e)
 	t->own[e].run = NULL;
 	t->own[e].next = t->spare;
 	t->spare = e;
-	t->count[class]--;
+	t->of[class].count--;
 	t->spans--;
 	t->idle -= t->own[e].idle;
 }
@@ -139,7 +145,7 @@ uint32_t shmi_ring_entry(const struct shmi_thread *t, const struct heap_run *r)
 
 void shmi_ring_next(struct shmi_thread *t, uint32_t class, uint32_t e)
 {
-	uint32_t at = t->ring[class];
+	uint32_t at = t->of[class].ring;
 
 	if (at == e || t->own[at].next == e)
 		return;
@@ -152,24 +158,29 @@ void shmi_ring_leave_home(struct shmi_thread *t, struct heap_run *r,
 {
 	uint32_t i;
 
-	if (t->home[class] != r)
+	if (t->of[class].home != r)
 		return;
 	for (i = 0; i < HEAP_KNOWN; i++)
 		if (t->map[i].list == &r->stray)
 			forget(&t->map[i]);
-	t->home[class] = NULL;
-	shmi_ring_aim(t, class, &t->cur[class]->state);
+	t->of[class].home = NULL;
+	if (!--t->homes)
+		shmi_thread_show_map(t);
+	shmi_ring_aim(t, class, &t->of[class].cur->state);
 }
 
 void shmi_ring_know_other(struct shmi_thread *t, struct heap_run *r,
 			  uint32_t class)
 {
-	const struct heap_known *k = shmi_ring_known(t, r);
+	struct shmi_of_class *of = &t->of[class];
 
-	if (class >= HEAP_KNOWN_CLASSES || k->what & KNOWN_OURS)
-		return; /* or what is there is ours */
-	if (!t->home[class] && t->ring[class] != SPAN_NO_ENTRY)
-		t->home[class] = t->cur[class];
-	if (t->home[class])
-		get_to_know(t, r, class, &t->home[class]->stray, false);
+	if (class >= HEAP_KNOWN_CLASSES || is_ours(shmi_ring_known(t, r)))
+		return;
+	if (!of->home && of->ring != SPAN_NO_ENTRY) {
+		of->home = of->cur;
+		t->homes++;
+		shmi_thread_show_map(t);
+	}
+	if (of->home)
+		get_to_know(t, r, class, &of->home->stray);
 }

@@ -193,16 +193,16 @@ static bool has_block(struct shmi_thread *t, const struct shmi_own *o,
 /* Makes cur a span of ours that has a block. */
 static bool look_around(struct shmi_thread *t, uint32_t class)
 {
-	uint32_t i, e = t->ring[class];
+	uint32_t i, e = t->of[class].ring;
 
-	for (i = 0; i < LOOK && i < t->count[class]; i++) {
+	for (i = 0; i < LOOK && i < t->of[class].count; i++) {
 		struct shmi_own *o = &t->own[e];
 
 		if (has_block(t, o, class)) {
 			shmi_ring_make_current(t, class, e);
 			return true;
 		}
-		if (t->count[class] > LOOK)
+		if (t->of[class].count > LOOK)
 			span_set_low(o->run, span_state(o->run) | SPAN_FULL);
 		e = o->next;
 	}
@@ -302,7 +302,7 @@ static void keep_more(struct shmi_thread *t, struct heap_run *home,
 		more = n < span_strays(class) ? span_strays(class) - n : 0;
 	set(home->strays, (uint16_t)(n + more));
 	span_step(&home->stray, 0, span_blocks(get(home->stray)) + more);
-	t->full[class] = false;
+	t->of[class].full = false;
 }
 
 /* What others have freed and we could use goes before what is ours: the next
@@ -310,20 +310,20 @@ static void keep_more(struct shmi_thread *t, struct heap_run *home,
 static _Atomic uint64_t *find_list(struct shmi_thread *t, uint32_t class,
 				   int *err)
 {
-	struct heap_run *home = t->home[class];
+	struct heap_run *home = t->of[class].home;
 
 	*err = 0;
 	if (home && span_first(get(home->stray)))
 		return &home->stray;
-	if (home && t->full[class])
+	if (home && t->of[class].full)
 		keep_more(t, home, class);
-	while (!span_first(span_state(t->cur[class]))) {
+	while (!span_first(span_state(t->of[class].cur))) {
 		if (!look_around(t, class))
 			*err = more_spans(t, class);
 		if (*err)
 			return NULL;
 	}
-	return &t->cur[class]->state;
+	return &t->of[class].cur->state;
 }
 
 /* Callers write zeroes and copies into the block, and find an aligned address in
@@ -464,7 +464,8 @@ static void put_own(struct shmi_thread *t, struct heap_run *r, uint32_t class,
 	uint32_t e = shmi_ring_entry(t, r);
 	uint64_t state = span_state(r);
 
-	span_put(t, &r->state, class, p, state);
+	span_put(t, &r->state, p, state);
+	shmi_poison(p, heap_size[class]);
 	if ((state & SPAN_FULL) && !(state & SPAN_CURRENT)) {
 		span_set_low(r, span_state(r) & ~(uint64_t)SPAN_FULL);
 		shmi_ring_next(t, class, e);
@@ -555,7 +556,7 @@ void shmi_span_free_edge(void *p, struct shmi_thread *t)
 
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
 	if (get(r->owner) != t->owner)
-		t->full[class] = true;
+		t->of[class].full = true;
 	put(t, r, class, p);
 }
 

@@ -17,6 +17,7 @@
 struct shmi_thread {
 	struct shmi_view view;
 	uint64_t secret; /* the heap's */
+	uint64_t end;	 /* SPAN_END, one instruction nearer */
 	/* Where blocks that lists lead to may be: there, so no fault, as far as
 	 * span_in_16() of it is less. In memory of this process's own nobody forges
 	 * lists. */
@@ -26,10 +27,15 @@ struct shmi_thread {
 	 * stray list. */
 	_Atomic uint64_t *quick[HEAP_QUICK / 16 + 1];
 	/* From here on for the slow ways. */
-	struct heap_run *cur[HEAP_KINDS]; /* never NULL */
-	/* Span of ours that has the stray list; NULL: none. */
-	struct heap_run *home[HEAP_KINDS];
-	bool full[HEAP_CLASSES]; /* there was no room for a stray */
+	struct shmi_of_class {
+		_Alignas(32) struct heap_run *cur; /* never NULL */
+		/* Span of ours that has the stray list; NULL: none. */
+		struct heap_run *home;
+		uint32_t ring;	/* entry of cur; NO_ENTRY: none */
+		uint32_t count; /* in the ring */
+		bool full;	/* there was no room for a stray */
+	} of[HEAP_KINDS];
+	uint32_t homes; /* of all classes */
 	struct heap_hdr *h;
 	uint64_t epoch;
 	uintptr_t lo; /* memory in which a head of this heap may be: no fault */
@@ -46,11 +52,9 @@ struct shmi_thread {
 		uint8_t class;
 		bool idle; /* no block in use, and kept for the next ones */
 	} * own;
-	uint32_t room, spare;	      /* entries; first free one */
-	uint32_t ring[HEAP_CLASSES];  /* entry of cur; NO_ENTRY: none */
-	uint32_t count[HEAP_CLASSES]; /* in the ring */
-	uint32_t spans, idle;	      /* in all rings */
-	uint32_t hand;		      /* entry where the next look begins */
+	uint32_t room, spare; /* entries; first free one */
+	uint32_t spans, idle; /* in all rings */
+	uint32_t hand;	      /* entry where the next look begins */
 	/* Runs of large blocks that were freed (large.c), oldest first or so. */
 	struct {
 		struct heap_run *run;
@@ -71,7 +75,8 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out);
 /* Whose block may be at @p; NULL: of no heap that is open here. */
 struct shmi_thread *shmi_thread_around(const void *p);
 void shmi_thread_refresh(struct shmi_thread *t);
-int shmi_thread_room(struct shmi_thread *t); /* for one more span */
+int shmi_thread_room(struct shmi_thread *t);	  /* for one more span */
+void shmi_thread_show_map(struct shmi_thread *t); /* homes is, or was, 0 */
 
 static inline bool shmi_thread_valid(struct shmi_thread *t,
 				     const struct heap_hdr *h)
@@ -179,9 +184,10 @@ int shmi_stray_check(struct shmi_heap *hp, const struct heap_run *r);
  * either: memory that its user never wrote can hold such words of earlier free
  * blocks, and he may move them to the block's start. The lists tell.
  */
+#define SPAN_END ((uint64_t)1 << 48)
 static inline bool span_is_link(uint64_t word)
 {
-	return !(word >> 48);
+	return word < SPAN_END;
 }
 
 static inline _Atomic uint64_t *span_word(const struct heap_run *r,
@@ -255,7 +261,7 @@ static inline void *span_pop(const struct shmi_thread *t,
 	uint64_t next =
 		atomic_load_explicit(w, memory_order_relaxed) ^ t->secret;
 
-	if (__builtin_expect(!span_is_link(next), 0))
+	if (__builtin_expect(next >= t->end, 0)) /* no link */
 		shmi_span_bad_list(t, w);
 	span_step(list, next, (uint64_t)(uint16_t)state + 1);
 	atomic_store_explicit(w, 0, memory_order_relaxed);
@@ -293,62 +299,85 @@ static inline void *shmi_span_quick_malloc(struct heap_hdr *h, size_t n,
  * step it is in our hands. */
 SHMI_MAY_TOUCH
 static inline void span_put(struct shmi_thread *t, _Atomic uint64_t *list,
-			    uint32_t class, void *p, uint64_t state)
+			    void *p, uint64_t state)
 {
 	span_link(t->secret, (uintptr_t)p, span_first(state));
 	span_step(list, (uintptr_t)p, (uint64_t)(uint16_t)state - 1);
-	shmi_poison(p, heap_size[class]);
-	(void)class;
 }
 
 /*
  * Whether there is a block of @k's span at @at behind its first one, which has been
  * used. Less than "ever" behind that, at most 64 KiB, is in the span's slice or
- * in the next one; and a block there has another entry of the map. So what is
- * looked for in the slice is asked for last: another's span may be gone, and its
- * memory.
+ * in the next one; and a block there has another entry of the map.
+ */
+static inline bool span_has(const struct heap_known *k, uint64_t at)
+{
+	return !(__builtin_expect((uint32_t)at * k->magic >= k->magic, 0) ||
+		 __builtin_expect(at >= k->ever, 0));
+}
+
+/*
+ * Whether the span is still there, for a block that is in its place: another's
+ * may be gone, and its memory, so this is asked last.
  *
  * relaxed: if it has gone, and there is another one, of whichever heap, this was
  * known to who made that, and so to who had the block from him.
  */
-static inline bool span_knows(const struct heap_known *k, uint64_t at)
+static inline bool span_is_there(const struct heap_known *k)
 {
-	uint32_t magic = (uint32_t)k->what;
-
-	/* Without a span there is no word to look at. */
-	return !(__builtin_expect((uint32_t)at * magic >= magic, 0) ||
-		 __builtin_expect(at >= k->what >> KNOWN_EVER_SHIFT, 0) ||
-		 __builtin_expect(atomic_load_explicit(&k->blocks[-1].mark,
-						       memory_order_relaxed) !=
-					  k->mark,
-				  0));
+	return atomic_load_explicit(&k->blocks[-1].mark,
+				    memory_order_relaxed) >>
+		       32 ==
+	       k->mark;
 }
 
-/* A small block of a span that the thread knows; @slowly: any other, and NULL. */
+/* A block of @k's span. */
 SHMI_MAY_TOUCH
+static inline void span_free(struct shmi_thread *t, const struct heap_known *k,
+			     void *p)
+{
+	uint64_t state = atomic_load_explicit(k->list, memory_order_relaxed);
+	uint64_t word = atomic_load_explicit((_Atomic uint64_t *)p,
+					     memory_order_relaxed);
+
+	if (__builtin_expect((word ^ t->secret) < t->end, 0)) { /* a link */
+		shmi_span_free_marked(p, t);
+	} else if (__builtin_expect((int16_t)state <= 1, 0)) {
+		/* FULL, or no block will be in use, and not CURRENT; or no
+		 * room. */
+		shmi_span_free_edge(p, t);
+	} else {
+		span_put(t, k->list, p, state);
+		shmi_poison(p, heap_size_of(k->magic));
+	}
+}
+
+/*
+ * A small block of a span that the thread knows; @slowly: any other, and NULL.
+ * A thread that knows only spans of its own, which nobody takes from it, need not
+ * ask whether they are there.
+ */
 static inline void shmi_span_quick_free(void *p, void (*slowly)(void *p))
 {
 	struct shmi_thread *t = shmi_thread_last;
-	const struct heap_known *k =
-		atomic_load_explicit(&t->view.map, memory_order_relaxed) +
-		(uintptr_t)p / HEAP_SLICE % HEAP_KNOWN;
-	uint64_t state, word;
+	uintptr_t map =
+		atomic_load_explicit(&t->view.map, memory_order_relaxed);
+	uint64_t slice = (uintptr_t)p / HEAP_SLICE % HEAP_KNOWN;
+	const struct heap_known *k;
+	bool known;
 
-	if (!span_knows(k, (uintptr_t)p - (uintptr_t)k->blocks)) {
-		shmi_span_free_other(p, t, slowly);
-		return;
+	if (__builtin_expect(!(map & VIEW_OTHERS), 1)) {
+		k = (const struct heap_known *)map + slice;
+		known = span_has(k, (uintptr_t)p - (uintptr_t)k->blocks);
+	} else {
+		k = (const struct heap_known *)(map - VIEW_OTHERS) + slice;
+		known = span_has(k, (uintptr_t)p - (uintptr_t)k->blocks) &&
+			__builtin_expect(span_is_there(k), 1);
 	}
-	state = atomic_load_explicit(k->list, memory_order_relaxed);
-	word = atomic_load_explicit((_Atomic uint64_t *)p,
-				    memory_order_relaxed);
-	if (__builtin_expect(span_is_link(word ^ t->secret), 0))
-		shmi_span_free_marked(p, t);
-	/* FULL, or no block will be in use, and not CURRENT; or no room. */
-	else if (__builtin_expect((int16_t)state <= 1, 0))
-		shmi_span_free_edge(p, t);
+	if (known)
+		span_free(t, k, p);
 	else
-		span_put(t, k->list, (uint8_t)(k->what >> KNOWN_CLASS_SHIFT), p,
-			 state);
+		shmi_span_free_other(p, t, slowly);
 }
 
 #endif

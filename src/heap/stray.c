@@ -120,10 +120,10 @@ bool shmi_stray_let_go(struct shmi_thread *t)
 	bool any = false;
 
 	for (class = 0; class < HEAP_CLASSES; class ++) {
-		if (!t->home[class])
+		if (!t->of[class].home)
 			continue;
-		any |= span_first(get(t->home[class]->stray)) != 0;
-		shmi_stray_flush(t->hp, t->home[class]);
+		any |= span_first(get(t->of[class].home->stray)) != 0;
+		shmi_stray_flush(t->hp, t->of[class].home);
 	}
 	return any;
 }

@@ -19,8 +19,9 @@
 
 #define FIRST_ROOM 64u
 
-static struct shmi_thread no_heaps = { .view = { .h = SHMI_NO_HEAP,
-						 .map = shmi_view_empty } };
+static struct shmi_thread no_heaps = {
+	.view = { .h = SHMI_NO_HEAP, .map = (uintptr_t)shmi_view_empty }
+};
 _Thread_local struct shmi_thread *shmi_thread_last = &no_heaps;
 
 static pthread_key_t key;
@@ -39,12 +40,20 @@ static void let_go(struct shmi_thread *t)
 	shmi_os_unmap(t, sizeof(*t));
 }
 
+/* relaxed, and as for show(): view.h */
+void shmi_thread_show_map(struct shmi_thread *t)
+{
+	atomic_store_explicit(&t->view.map,
+			      (uintptr_t)t->map + (t->homes ? VIEW_OTHERS : 0),
+			      memory_order_relaxed);
+}
+
 /* What the quick ways see. A move of the epoch in between takes it away again,
  * or is one that our heap has outlived. */
 static void show(struct shmi_thread *t, uint64_t epoch)
 {
 	t->epoch = epoch;
-	atomic_store_explicit(&t->view.map, t->map, memory_order_relaxed);
+	shmi_thread_show_map(t);
 	atomic_store_explicit(&t->view.h, t->h, memory_order_relaxed);
 }
 
@@ -153,16 +162,17 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	t->h = h;
 	t->hp = hp;
 	t->secret = hp->secret;
+	t->end = SPAN_END;
 	t->arena_id = hp->arena_id;
 	shmi_view_add(&t->view, HEAP_THREADS);
 	t->owner = heap_owner(hp->slot, hp->life, t->view.number);
 	t->spare = SPAN_NO_ENTRY;
 	for (i = 0; i < HEAP_KINDS; i++)
-		t->cur[i] = &shmi_span_none;
+		t->of[i].cur = &shmi_span_none;
 	for (i = 0; i <= HEAP_QUICK / 16; i++)
 		t->quick[i] = &shmi_span_none.state;
 	for (i = 0; i < HEAP_CLASSES; i++)
-		t->ring[i] = SPAN_NO_ENTRY;
+		t->of[i].ring = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);
 	show(t, epoch);
 	*out = t;

@@ -77,7 +77,7 @@ void shmi_view_void(void)
 	for (v = views; v; v = v->next) {
 		atomic_store_explicit(&v->h, SHMI_NO_HEAP,
 				      memory_order_relaxed);
-		atomic_store_explicit(&v->map, shmi_view_empty,
+		atomic_store_explicit(&v->map, (uintptr_t)shmi_view_empty,
 				      memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&lock);

@@ -19,15 +19,12 @@ struct heap_known {
 	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
 	_Atomic uint64_t *list; /* that takes its blocks: the span's state,
 				 * or a stray list of the thread's */
-	uint64_t mark;		/* in the span's head, while it is there */
-	/* For one load: its class's magic (heap_class.h; 0: there is no span), the
-	 * class, KNOWN_OURS, and bytes of blocks that were ever used, as far as
-	 * known: another's may have more. */
-	uint64_t what;
+	uint64_t ever;	/* bytes of blocks that were used, as far as known:
+			 * another's may have more; 0: there is no span */
+	uint32_t magic; /* of its class (heap_class.h) */
+	uint32_t mark;	/* upper half of what is in the head, while the span is
+			 * there: all that tells heaps and classes apart */
 };
-#define KNOWN_CLASS_SHIFT 32
-#define KNOWN_OURS ((uint64_t)1 << 40)
-#define KNOWN_EVER_SHIFT 48
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */
 
 /*
@@ -39,11 +36,14 @@ struct shmi_view {
 	/* relaxed, all of it: who closes an arena or frees a heap while others
 	 * use it is wrong in any order; a fork is ordered by itself */
 	_Atomic(struct heap_hdr *) h; /* SHMI_NO_HEAP: none */
-	_Atomic(struct heap_known *) map;
+	_Atomic uintptr_t map; /* HEAP_KNOWN of struct heap_known; + VIEW_OTHERS
+				* if some may be others' spans */
 	struct shmi_view *next, **at; /* of all threads */
 	struct shmi_view *mine;	      /* next of the same thread */
 	uint32_t number;	      /* of all views that are there, once */
 };
+#define VIEW_OTHERS ((uintptr_t)1)
+
 extern struct heap_known shmi_view_empty[HEAP_KNOWN];
 /* Not NULL, which is what a failed create returns. */
 #define SHMI_NO_HEAP ((struct heap_hdr *)(void *)shmi_view_empty)

@@ -84,7 +84,7 @@ static void *stepped_thread(void *arg)
 /* What changes in the head of the run of block @i is a mark. */
 static void watch_head(size_t i)
 {
-	step_watch(heap_run_of(w.j->mine[i]), offsetof(struct heap_run, pad));
+	step_watch(heap_run_of(w.j->mine[i]), sizeof(struct heap_run));
 }
 
 /* Returns the thread that is to be stepped; the other one has blocks too. */

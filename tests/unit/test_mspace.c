@@ -8,6 +8,7 @@
 
 #include <shmem.h>
 
+#include "heap.h"
 #include "peer.h"
 
 #define BLOCKS 800
@@ -517,21 +518,13 @@ static int finds_damage(struct peer *self, void *heap)
 	return 0;
 }
 
-/* See heap_layout.h. */
-static uint64_t *head_of(const void *p)
-{
-	uintptr_t slice = (uintptr_t)p & ~(uintptr_t)0xffff;
-
-	return (uint64_t *)(slice + slice / 0x10000 % 16 * 64);
-}
-
 static void a_damaged_heap_is_euclean(void **state)
 {
 	uint64_t *chunk = (uint64_t *)((char *)*state + 4096), kept = *chunk;
 	uint32_t *gen = (uint32_t *)((char *)*state + 64 + 4), *nchunks;
 	char *p = tmc_mspace_malloc(*state, 100 * KIB);
-	uint64_t *run = head_of(p), mark;
-	uint32_t *kind;
+	struct heap_run *run = heap_run_of(p);
+	uint64_t mark;
 
 	assert_non_null(p);
 	*chunk += 64 * KIB;
@@ -543,20 +536,20 @@ static void a_damaged_heap_is_euclean(void **state)
 	assert_int_equal(peer_run(finds_damage, *state), 0);
 	*nchunks -= 1000;
 	++*gen;
-	mark = *run;
-	*run = 1;
+	mark = run->mark;
+	run->mark = 1;
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
-	*run = mark;
+	run->mark = mark;
 	assert_int_equal(tmc_mspace_check(*state), 0);
-	run[14] *= 100; /* its length */
+	run->len *= 100;
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
-	run[14] /= 100;
+	run->len /= 100;
 	tmc_mspace_free(p);
 	p = tmc_mspace_malloc(*state, 100);
-	kind = (uint32_t *)head_of(p) + 4;
-	*kind += 100;
+	run = heap_run_of(p);
+	run->kind += 100;
 	assert_minus_errno(tmc_mspace_check(*state), EUCLEAN);
-	*kind -= 100;
+	run->kind -= 100;
 	assert_int_equal(tmc_mspace_check(*state), 0);
 }
 
