@@ -27,9 +27,9 @@ static void get_to_know(const struct shmi_thread *t, struct heap_run *r,
 
 	k->blocks = r + 1;
 	k->list = list;
-	k->ever = ever < bytes ? ever : bytes;
+	k->ever = (uint16_t)(ever < bytes ? ever : bytes);
 	k->magic = heap_magic[class];
-	k->mark = (uint32_t)(heap_mark(t->hp, r, class) >> 32);
+	k->mark = heap_mark(t->hp, r, class);
 }
 
 static bool is_ours(const struct heap_known *k)
@@ -43,7 +43,7 @@ void shmi_ring_used(struct shmi_thread *t, const struct heap_run *r,
 	struct heap_known *k = shmi_ring_known(t, r);
 
 	if (k->blocks == r + 1)
-		k->ever = ever;
+		k->ever = (uint16_t)ever;
 }
 
 static void forget(struct heap_known *k)

@@ -326,9 +326,7 @@ static inline bool span_has(const struct heap_known *k, uint64_t at)
 static inline bool span_is_there(const struct heap_known *k)
 {
 	return atomic_load_explicit(&k->blocks[-1].mark,
-				    memory_order_relaxed) >>
-		       32 ==
-	       k->mark;
+				    memory_order_relaxed) == k->mark;
 }
 
 /* A block of @k's span. */

@@ -19,11 +19,10 @@ struct heap_known {
 	_Alignas(32) struct heap_run *blocks; /* where its blocks begin */
 	_Atomic uint64_t *list; /* that takes its blocks: the span's state,
 				 * or a stray list of the thread's */
-	uint64_t ever;	/* bytes of blocks that were used, as far as known:
+	uint64_t mark;		/* in the head, while the span is there */
+	uint32_t magic;		/* of its class (heap_class.h) */
+	uint16_t ever; /* bytes of blocks that were used, as far as known:
 			 * another's may have more; 0: there is no span */
-	uint32_t magic; /* of its class (heap_class.h) */
-	uint32_t mark;	/* upper half of what is in the head, while the span is
-			 * there: all that tells heaps and classes apart */
 };
 #define HEAP_KNOWN 4096u /* slices, by number modulo this */
 
