@@ -198,11 +198,11 @@ valgrind: need-cmocka all $(VALGRIND_TESTS)
 	$(Q)VALGRIND=1 UNDER="valgrind -q --leak-check=no --error-exitcode=99" \
 		BUILD=$(BUILD) tests/support/run.sh $(VALGRIND_TESTS)
 
-# The other compiler, without and with optimisation.
+# The other compiler, without and with optimisation. No warning passes.
 CLANG_LEVELS = -O0 -O2
 clang: need-cmocka
 	$(Q)for o in $(CLANG_LEVELS); do $(MAKE) --no-print-directory check CC=clang \
-		BUILD=$(BUILD)/clang$$o CFLAGS="$$o -g" || exit 1; done
+		WERROR=-Werror BUILD=$(BUILD)/clang$$o CFLAGS="$$o -g" || exit 1; done
 
 coverage: need-cmocka
 	$(Q)rm -rf $(BUILD)/cov

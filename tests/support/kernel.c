@@ -60,7 +60,7 @@ static void call_hook(void (*_Atomic *which)(void))
 
 	if (!hook)
 		return;
-	*which = NULL;
+	*which = (void (*)(void))0;
 	hook();
 }
 

@@ -551,8 +551,7 @@ static int run_as_nobody(struct peer *self, void *arg)
 		argv[i + 1] = (char *)r->args[i];
 	PEER_CHECK(peer_become(NOBODY) == 0);
 	PEER_CHECK(dup2(self->fd, 0) == 0);
-	execv(r->program, argv);
-	PEER_CHECK(!"run");
+	PEER_CHECK(execv(r->program, argv) == 0);
 	return 1;
 }
 

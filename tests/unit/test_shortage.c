@@ -198,7 +198,7 @@ static void a_full_btrfs_is_enomem(void **state)
 	full_disk("btrfs", 256);
 }
 
-static void limit(int what, rlim_t n)
+static void limit(unsigned int what, rlim_t n)
 {
 	struct rlimit r;
 
