@@ -78,6 +78,9 @@ TMC_API tmc_mspace tmc_mspace_create_with_base_special(
 /**
  * tmc_mspace_access_with_base() - find the heap that was made at @base
  *
+ * By this, in each process, a heap is found that was made where an earlier one
+ * was destroyed; without it who used that one takes it for the same.
+ *
  * Return: the heap, or NULL with errno set: EINVAL, there is none; EACCES, the
  * arena is open read-only; EUCLEAN, it is damaged.
  */

@@ -348,14 +348,17 @@ struct heap_hdr *shmi_heap_private_around(const void *p)
 
 /*
  * A process that has come in keeps the heap's address from being used anew
- * (destroy). A forked child that has not may find another heap there, or
- * nothing; no thread of it uses what it knows of its parent's.
+ * (destroy), unless that is memory of the user's own. A forked child that has not
+ * may find another heap there, or nothing; no thread of it uses what it knows of
+ * its parent's.
  */
 static bool still_same(const struct shmi_heap *hp)
 {
 	const struct heap_hdr *h = hp->h;
 
-	if (!hp->arena || atomic_load_explicit(&hp->life, memory_order_relaxed))
+	if (!hp->arena ||
+	    (!(hp->flags & HEAP_GIVEN) &&
+	     atomic_load_explicit(&hp->life, memory_order_relaxed)))
 		return true;
 	return !may_be_heap(h, hp->arena) && h->magic == HEAP_MAGIC &&
 	       secret_of(h) == hp->secret;

@@ -545,6 +545,75 @@ static void what_a_thread_has_that_vanishes_stays_while_its_process_lives(
 	assert_int_equal(used(), 0);
 }
 
+#define FEW 300
+
+static int fill_at(void *base, int byte)
+{
+	size_t i;
+
+	heap = tmc_mspace_access_with_base(base);
+	for (i = 0; heap && i < FEW; i++) {
+		p[i] = tmc_mspace_malloc(heap, 40);
+		if (!p[i])
+			return -1;
+		memset(p[i], byte, 40);
+	}
+	return heap ? 0 : -1;
+}
+
+static int has_only(int byte)
+{
+	const unsigned char *q;
+	size_t i;
+
+	for (i = 0; i < FEW; i++) {
+		q = p[i];
+		if (q[0] != byte || memcmp(q, q + 1, 39))
+			return 0;
+	}
+	return 1;
+}
+
+/* Has spans of the first heap at a place, and uses the second one there. */
+static int uses_both(struct peer *self, void *base)
+{
+	uint64_t others;
+	size_t i;
+
+	PEER_CHECK(!fill_at(base, 1));
+	for (i = 0; i < FEW; i += 2)
+		tmc_mspace_free(p[i]);
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &others));
+	PEER_CHECK(!fill_at(base, 3));
+	tmc_mspace_free((char *)(uintptr_t)others);
+	PEER_CHECK(has_only(3));
+	for (i = 0; i < FEW; i++)
+		tmc_mspace_free(p[i]);
+	PEER_CHECK(!tmc_mspace_check(heap));
+	return 0;
+}
+
+static void a_heap_is_made_where_others_knew_an_earlier_one(void **state)
+{
+	char *base = tmc_shmem_grow(shm, 2 * MIB);
+	struct peer other;
+	uint64_t word;
+
+	(void)state;
+	assert_non_null(tmc_mspace_create_with_base(base, 2 * MIB, 0));
+	assert_int_equal(fill_at(base, 0), 0);
+	assert_int_equal(peer_fork(&other, uses_both, base), 0);
+	assert_int_equal(peer_get(&other, &word), 0);
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	assert_non_null(tmc_mspace_create_with_base(base, 2 * MIB, 0));
+	assert_int_equal(fill_at(base, 2), 0);
+	assert_int_equal(peer_put(&other, (uintptr_t)p[FEW - 1]), 0);
+	p[FEW - 1] = p[0];
+	assert_int_equal(peer_end(&other), 0);
+	assert_true(has_only(2));
+	assert_int_equal(tmc_mspace_check(heap), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -560,6 +629,7 @@ int main(void)
 		TEST(what_a_guest_had_that_was_killed_is_taken_over_at_rest),
 		TEST(a_thread_that_is_cancelled_gives_its_spans_back),
 		TEST(what_a_thread_has_that_vanishes_stays_while_its_process_lives),
+		TEST(a_heap_is_made_where_others_knew_an_earlier_one),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
