@@ -56,8 +56,9 @@ TMC_API unsigned int tmc_shmem_version(void);
  *
  * Return: handle for tmc_shmem_close(), or NULL with errno set:
  *   EEXIST      @path exists
- *   EINVAL      NULL path; @addr no multiple of the page size; a page size,
- *               protection, flag or NUMA node that does not exist
+ *   EINVAL      NULL path, or one on hugetlbfs, where only companions can be;
+ *               @addr no multiple of the page size; a page size, protection,
+ *               flag or NUMA node that does not exist
  *   EADDRINUSE  something is mapped in that range here
  *   ENOMEM      no such room: the address space (@addr + @maxsize beyond its
  *               end, no free place for an automatic address), RLIMIT_AS,

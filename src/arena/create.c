@@ -167,6 +167,8 @@ static int make_file(struct making *m)
 		if (m->o.fd < 0)
 			return m->o.fd;
 		err = shmi_os_fstat(m->o.fd, &st);
+		if (!err && shmi_os_on_hugetlbfs(m->o.fd, &st))
+			err = -EINVAL; /* as open.c of such a file */
 		if (err)
 			return err;
 		/* A thread that opens it by its new name is to find it in the

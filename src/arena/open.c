@@ -8,6 +8,8 @@
  *			do something, a FIFO block
  *	open
  *	fstat		still a regular file; its inode names the arena
+ *	fstatfs		only of blocks as large as huge pages (tmpfs with huge=):
+ *			not hugetlbfs
  *	pread		constants into private memory, checked before use
  *	fcntl		SLOTs, GUEST and GATE at once: we are alone (users.h)
  *	mmap		the arena's bytes, at their address
@@ -93,8 +95,9 @@ static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
 
 	if (err)
 		return err;
+	/* Of a map there the kernel unmaps whole huge pages or nothing. */
 	if ((st->mode & SHMI_MODE_TYPE) != SHMI_MODE_REG ||
-	    st->len < LAYOUT_HDR_LEN)
+	    st->len < LAYOUT_HDR_LEN || shmi_os_on_hugetlbfs(fd, st))
 		return -EINVAL;
 	err = shmi_os_pread(fd, c, sizeof(*c), 0);
 	if (err)

@@ -166,6 +166,7 @@ static int stat_result(int err, const struct stat *sb, struct shmi_stat *st)
 	st->mode = sb->st_mode;
 	st->uid = sb->st_uid;
 	st->nlink = (uint32_t)sb->st_nlink;
+	st->blksize = (uint32_t)sb->st_blksize;
 	return 0;
 }
 
@@ -470,6 +471,12 @@ int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize)
 	if (err)
 		return err;
 	return sf.f_type == HUGETLBFS_KIND && (uint64_t)sf.f_bsize == pagesize;
+}
+
+bool shmi_os_on_hugetlbfs(int fd, const struct shmi_stat *st)
+{
+	return st->blksize > shmi_os_pagesize() &&
+	       shmi_os_is_hugetlbfs(fd, st->blksize) == 1;
 }
 
 bool shmi_os_is_tmpfs(int fd)

@@ -24,6 +24,7 @@ struct shmi_stat {
 	uint32_t mode; /* type and permission */
 	uint32_t uid;
 	uint32_t nlink;
+	uint32_t blksize; /* bytes; on hugetlbfs that of its pages */
 };
 
 /* Machine. */
@@ -73,6 +74,8 @@ int shmi_os_fchmod(int fd, unsigned int mode);
 int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off); /* all of it */
 int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
+/* Whether that is where a file lies: asks only if @st, its own, is like it. */
+bool shmi_os_on_hugetlbfs(int fd, const struct shmi_stat *st);
 bool shmi_os_is_tmpfs(int fd);
 /* Tells a file's file system from others, in all processes: its f_fsid, or
  * where it has none its device number. */

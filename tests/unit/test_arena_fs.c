@@ -182,6 +182,72 @@ static void a_sealed_file_does_not_change_its_size(void **state)
 	close(fd);
 }
 
+/*
+ * The named file cannot lie on hugetlbfs, whatever is in it: lengths there are
+ * those of huge pages, and nothing can be written but through a mapping.
+ */
+static void create_in_huge_mount_fails(const tmc_alloc_t *a)
+{
+	char template[4096];
+
+	strcpy(template, box_path("huge/XXXXXX"));
+	assert_null_errno(tmc_shmem_create(box_path("huge/x"), a, NULL, MIB),
+			  EINVAL);
+	assert_null_errno(tmc_shmem_create_temp(template, a, NULL, MIB),
+			  EINVAL);
+}
+
+/* The beginning of an arena of small pages, in a page of a file there. */
+static int forge_in_huge_mount(const char *path, size_t huge)
+{
+	tmc_shmem_t *shm =
+		tmc_shmem_create(box_path("real"), NULL, NULL, MIB + page);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	char *at = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_non_null(shm);
+	assert_true(at != MAP_FAILED);
+	assert_int_equal(pread(tmc_shmem_fd(shm), at, 16 * KIB, 0), 16 * KIB);
+	assert_int_equal(munmap(at, huge), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("real")), 0);
+	return fd;
+}
+
+static void the_named_file_does_not_lie_on_hugetlbfs(void **state)
+{
+	const size_t huge = tmc_alloc_get_huge_pagesize();
+	const char *path = box_path("huge/forged");
+	tmc_alloc_t a = TMC_ALLOC_INIT;
+	size_t maps, fds;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	if (!box_can_mount() || !huge || box_pool(huge, 4) < 4 ||
+	    box_hugetlbfs("huge", huge, ""))
+		skip();
+	fd = forge_in_huge_mount(path, huge);
+	maps = probe_maps();
+	fds = probe_fds();
+	create_in_huge_mount_fails(NULL);
+	create_in_huge_mount_fails(tmc_alloc_set_huge(&a));
+	assert_null_errno(tmc_shmem_open(path), EINVAL);
+	assert_null_errno(tmc_shmem_open_readonly(path), EINVAL);
+	assert_null_errno(tmc_shmem_open_fds(fd, -1), EINVAL);
+	assert_minus_errno(tmc_shmem_unlink(path), EINVAL);
+	if (!UNDER_SANITIZER) /* which maps shadow as it likes */
+		assert_int_equal(probe_maps(), maps);
+	assert_int_equal(probe_fds(), fds);
+	assert_int_equal(probe_files(box_path("huge")), 1);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, huge);
+	close(fd);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
+}
+
 /* Whether the kernel maps a huge page on this mount for a bare program. */
 static int bare_thp(const char *name)
 {
@@ -333,6 +399,7 @@ int main(void)
 		cmocka_unit_test(arenas_live_where_the_machine_keeps_files),
 		cmocka_unit_test(a_read_only_mount_can_be_read),
 		cmocka_unit_test(a_sealed_file_does_not_change_its_size),
+		cmocka_unit_test(the_named_file_does_not_lie_on_hugetlbfs),
 		cmocka_unit_test(thp_gives_huge_pages_where_the_mount_does),
 		cmocka_unit_test(thp_is_ignored_where_the_mount_gives_none),
 		cmocka_unit_test(numa_policies_of_nodes_that_exist_are_taken),
