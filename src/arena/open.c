@@ -520,6 +520,10 @@ static int unlink_both(int fd, const char *path, bool idle)
 	if (shmi_header_huge(&c) && st.nlink == 1) {
 		struct search s = { .fd = fd, .ino = st.ino, .c = &c };
 
+		/* A link may have come before we opened @path. */
+		err = same_file(path, &st);
+		if (err)
+			return err;
 		err = shmi_os_may_unlink(path);
 		if (!err)
 			err = shmi_arena_search(unlink_companion, &s);
