@@ -196,7 +196,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 	if (!err)
 		err = take_slot(t, a);
 	if (err) {
-		shmi_users_step_down(t->o.fd);
+		shmi_users_step_down(t->o.fd, t->guest);
 		return err;
 	}
 	shmi_arena_now_writable(a, holds_all(t));
