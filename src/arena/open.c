@@ -180,7 +180,8 @@ static int take_slot(struct attempt *t, struct shmi_arena *a)
 
 /*
  * This process has the arena open already: another reference to that, made
- * writable if it was not. If that fails half way it is still a reader's.
+ * writable if it was not. If that fails half way it is still a reader's, and
+ * lets go of what it held for that: a mapping may keep the description.
  */
 static int share(struct attempt *t, struct shmi_arena *a)
 {
@@ -189,9 +190,7 @@ static int share(struct attempt *t, struct shmi_arena *a)
 	if (!t->rw || a->writable)
 		return 0;
 	err = shmi_arena_upgrade(a, t->o.fd, t->o.hugefd);
-	if (err)
-		return err;
-	if (t->alone)
+	if (!err && t->alone)
 		err = put_right(t, a);
 	if (!err)
 		err = take_slot(t, a);

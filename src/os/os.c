@@ -256,6 +256,8 @@ int shmi_os_dup_over(int fd, int over)
 	if (flags < 0)
 		return flags;
 	err = CALL(int, dup3(fd, over, flags & FD_CLOEXEC ? O_CLOEXEC : 0));
+	if (err == -EBADF) /* the limit was lowered below @over */
+		err = -EMFILE;
 	return err < 0 ? err : 0;
 }
 
