@@ -184,6 +184,8 @@ static int make_file(struct making *m)
 	m->ino = st.ino;
 	m->a->dev = st.dev;
 	m->a->ino = st.ino;
+	if (m->plan->path)
+		shmi_os_overwrite(m->o.fd);
 	/* The umask may have taken something away. */
 	if ((st.mode & 07777) != MODE)
 		return shmi_os_fchmod(m->o.fd, MODE);

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,7 +25,9 @@
 #define TRIES 64 /* more than the halvings of any length */
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
-#define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
+#define BTRFS_KIND 0x9123683e
+#define OVERLAY_KIND 0x794c7630 /* on btrfs, perhaps */
+#define MEMS_ALLOWED 4		/* MPOL_F_MEMS_ALLOWED */
 
 /*
  * Runs a call that sets errno, repeats it after EINTR, and makes it a value
@@ -486,6 +490,19 @@ bool shmi_os_is_tmpfs(int fd)
 	struct statfs sf;
 
 	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
+void shmi_os_overwrite(int fd)
+{
+	struct statfs sf;
+	int flags = 0;
+
+	if (CALL(int, fstatfs(fd, &sf)) ||
+	    (sf.f_type != BTRFS_KIND && sf.f_type != OVERLAY_KIND) ||
+	    CALL(int, ioctl(fd, FS_IOC_GETFLAGS, &flags)))
+		return;
+	flags |= FS_NOCOW_FL;
+	CALL(int, ioctl(fd, FS_IOC_SETFLAGS, &flags));
 }
 
 int shmi_os_fsid(int fd, uint64_t *id)

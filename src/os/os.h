@@ -80,6 +80,9 @@ bool shmi_os_is_tmpfs(int fd);
 /* Tells a file's file system from others, in all processes: its f_fsid, or
  * where it has none its device number. */
 int shmi_os_fsid(int fd, uint64_t *id);
+/* Asks btrfs to write over what an empty file will have, and not beside it,
+ * which takes room each time and is a signal where there is none. A hint. */
+void shmi_os_overwrite(int fd);
 /* Whether one more page can be had for a hugetlbfs file: 0 or -ENOMEM. */
 int shmi_os_has_page(int fd, size_t pagesize);
 void shmi_os_close(int fd); /* -1 is allowed */

@@ -3,8 +3,10 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -105,6 +107,78 @@ static void arenas_live_on_btrfs(void **state)
 {
 	(void)state;
 	live_on_image("btrfs", 256);
+}
+
+/* Takes all the room of a mount, and lets it be written to the disk. */
+static void fill(const char *name)
+{
+	const size_t len = 4 * MIB;
+	char *bytes = calloc(1, len);
+	int fd = open(box_path(name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	size_t n = len;
+
+	memset(bytes, 7, len);
+	while (n >= page)
+		if (write(fd, bytes, n) < 0 || fsync(fd))
+			n /= 2;
+	syncfs(fd);
+	close(fd);
+	free(bytes);
+}
+
+/* Whether this kernel lets a page of that file be written again now. */
+static int can_write_again(char *at)
+{
+	return !madvise(at, page, MADV_POPULATE_WRITE);
+}
+
+/* Pages that were written to the disk are written again when it is full. */
+static int work_on_a_full_disk(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm =
+		tmc_shmem_create(box_path("btrfs/a"), NULL, NULL, GIB);
+	char *p = tmc_shmem_grow(shm, MIB);
+	tmc_alloc_t lazy = *tmc_shmem_alloc(shm);
+
+	(void)self;
+	(void)arg;
+	PEER_CHECK(p);
+	memset(p, 1, MIB);
+	fill("btrfs/b");
+	if (!can_write_again(p))
+		return 77;
+	PEER_CHECK(!tmc_shmem_grow(shm, 16 * MIB) && errno == ENOMEM);
+	PEER_CHECK(tmc_alloc_map(tmc_alloc_clear_populate(&lazy), page));
+	PEER_CHECK(tmc_shmem_set_data(shm, p) == 0);
+	PEER_CHECK(tmc_shmem_shrink(shm, MIB, page) == 0);
+	memset(p, 2, MIB);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("btrfs/a"));
+	PEER_CHECK(shm && tmc_shmem_get_data(shm) == p);
+	PEER_CHECK(tmc_shmem_shrink(shm, 0, MIB) == 0);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_full_btrfs_raises_no_signal(void **state)
+{
+	tmc_shmem_t *shm;
+	int rc, flags;
+
+	(void)state;
+	if (box_image("btrfs", "btrfs", 256))
+		skip();
+	shm = tmc_shmem_create(box_path("btrfs/flags"), NULL, NULL, MIB);
+	assert_non_null(shm);
+	assert_int_equal(ioctl(tmc_shmem_fd(shm), FS_IOC_GETFLAGS, &flags), 0);
+	assert_true(flags & FS_NOCOW_FL);
+	tmc_shmem_close(shm);
+	rc = peer_run(work_on_a_full_disk, NULL);
+	assert_int_equal(box_umount("btrfs"), 0);
+	if (rc == 77)
+		print_message("this kernel takes room for it all the same\n");
+	else
+		assert_int_equal(rc, 0);
 }
 
 static void arenas_live_where_the_machine_keeps_files(void **state)
@@ -396,6 +470,7 @@ int main(void)
 		cmocka_unit_test(arenas_live_on_ext4),
 		cmocka_unit_test(arenas_live_on_xfs),
 		cmocka_unit_test(arenas_live_on_btrfs),
+		cmocka_unit_test(a_full_btrfs_raises_no_signal),
 		cmocka_unit_test(arenas_live_where_the_machine_keeps_files),
 		cmocka_unit_test(a_read_only_mount_can_be_read),
 		cmocka_unit_test(a_sealed_file_does_not_change_its_size),
