@@ -121,7 +121,8 @@ TMC_API tmc_shmem_t *tmc_shmem_create_anonymous(const tmc_alloc_t *alloc,
  *   EINVAL      no arena; damaged; of another format version, byte order,
  *               word size or page size; NULL path
  *   ENOMEM      no such room in the address space (RLIMIT_AS, and after
- *               mlockall(2) RLIMIT_MEMLOCK)
+ *               mlockall(2) RLIMIT_MEMLOCK), or on the file system for what a
+ *               copy has left out of the header
  *   EUSERS      more processes have it open than the header has room for
  *   ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOTDIR, EROFS, ETXTBSY, EPERM, EIO
  *               as for open(2)

@@ -16,6 +16,8 @@
  *	mmap		the header
  *	madvise		no core dump of it
  *	fstat		the file's length, and whether it still has a name
+ *	lseek		only of a file with holes: the header has none, which
+ *			would be filled
  *	pread		the words that change: if they fit, nothing is repaired
  *	fcntl		all but our slot let go: others may come in
  *
@@ -157,12 +159,36 @@ static int still_named(const struct attempt *t, int fd, struct shmi_stat *st)
 	return !err && t->named && !st->nlink ? -ENOENT : err;
 }
 
+/*
+ * A copy may have holes where the header is zero. A store there takes room, and
+ * is a signal where there is none. Not looked for where the file takes so much
+ * that there is none; nor through a guest's description, whose offset would
+ * move for its host, too. @st: of the file with the bytes.
+ */
+static int fill_header(const struct attempt *t, struct shmi_arena *a,
+		       const struct shmi_stat *st)
+{
+	uint64_t full = LAYOUT_HDR_LEN;
+	int err;
+
+	if (st->len > LAYOUT_DATA_OFF)
+		full += st->len - LAYOUT_DATA_OFF;
+	if (!shmi_header_huge(&a->c) && st->room >= full)
+		return 0;
+	if (!t->guest && !shmi_os_has_hole(a->fd, LAYOUT_HDR_LEN))
+		return 0;
+	err = shmi_os_allocate(a->fd, 0, LAYOUT_HDR_LEN, false, INT64_MAX);
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
 /* Alone in there: what the words that change say is a leftover. */
 static int put_right(const struct attempt *t, struct shmi_arena *a)
 {
 	struct shmi_stat st;
 	int err = still_named(t, shmi_arena_data_fd(a), &st);
 
+	if (!err)
+		err = fill_header(t, a, &st);
 	if (err || is_right(a, st.len))
 		return err;
 	shmi_lock_reset(a->lock.h);

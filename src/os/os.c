@@ -167,6 +167,7 @@ static int stat_result(int err, const struct stat *sb, struct shmi_stat *st)
 	st->dev = sb->st_dev;
 	st->ino = sb->st_ino;
 	st->len = (uint64_t)sb->st_size;
+	st->room = (uint64_t)sb->st_blocks * 512;
 	st->mode = sb->st_mode;
 	st->uid = sb->st_uid;
 	st->nlink = (uint32_t)sb->st_nlink;
@@ -490,6 +491,13 @@ bool shmi_os_is_tmpfs(int fd)
 	struct statfs sf;
 
 	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
+bool shmi_os_has_hole(int fd, uint64_t below)
+{
+	off_t at = CALL(off_t, lseek(fd, 0, SEEK_HOLE));
+
+	return at >= 0 && (uint64_t)at < below;
 }
 
 void shmi_os_overwrite(int fd)

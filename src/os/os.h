@@ -21,6 +21,7 @@ bool shmi_os_ran_out(int err);
 struct shmi_stat {
 	uint64_t dev, ino;
 	uint64_t len;  /* bytes */
+	uint64_t room; /* bytes that it takes on its file system */
 	uint32_t mode; /* type and permission */
 	uint32_t uid;
 	uint32_t nlink;
@@ -77,6 +78,8 @@ int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
 /* Whether that is where a file lies: asks only if @st, its own, is like it. */
 bool shmi_os_on_hugetlbfs(int fd, const struct shmi_stat *st);
 bool shmi_os_is_tmpfs(int fd);
+/* In the first @below bytes; moves the description's offset. */
+bool shmi_os_has_hole(int fd, uint64_t below);
 /* Tells a file's file system from others, in all processes: its f_fsid, or
  * where it has none its device number. */
 int shmi_os_fsid(int fd, uint64_t *id);
