@@ -493,13 +493,6 @@ bool shmi_os_is_tmpfs(int fd)
 	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
 }
 
-bool shmi_os_has_hole(int fd, uint64_t below)
-{
-	off_t at = CALL(off_t, lseek(fd, 0, SEEK_HOLE));
-
-	return at >= 0 && (uint64_t)at < below;
-}
-
 void shmi_os_overwrite(int fd)
 {
 	struct statfs sf;
@@ -509,6 +502,11 @@ void shmi_os_overwrite(int fd)
 	    (sf.f_type != BTRFS_KIND && sf.f_type != OVERLAY_KIND) ||
 	    CALL(int, ioctl(fd, FS_IOC_GETFLAGS, &flags)))
 		return;
+	/* It must not be compressed when it is set. */
+	if (flags & FS_COMPR_FL) {
+		flags &= ~FS_COMPR_FL;
+		CALL(int, ioctl(fd, FS_IOC_SETFLAGS, &flags));
+	}
 	flags |= FS_NOCOW_FL;
 	CALL(int, ioctl(fd, FS_IOC_SETFLAGS, &flags));
 }

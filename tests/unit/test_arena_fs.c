@@ -162,12 +162,16 @@ static int work_on_a_full_disk(struct peer *self, void *arg)
 
 static void a_full_btrfs_raises_no_signal(void **state)
 {
+	int rc, flags = FS_COMPR_FL, dir;
 	tmc_shmem_t *shm;
-	int rc, flags;
 
 	(void)state;
 	if (box_image("btrfs", "btrfs", 256))
 		skip();
+	/* What is made there would be compressed, and that beside the old. */
+	dir = open(box_path("btrfs"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(ioctl(dir, FS_IOC_SETFLAGS, &flags), 0);
+	close(dir);
 	shm = tmc_shmem_create(box_path("btrfs/flags"), NULL, NULL, MIB);
 	assert_non_null(shm);
 	assert_int_equal(ioctl(tmc_shmem_fd(shm), FS_IOC_GETFLAGS, &flags), 0);
