@@ -56,8 +56,9 @@ TMC_API unsigned int tmc_shmem_version(void);
  *
  * Return: handle for tmc_shmem_close(), or NULL with errno set:
  *   EEXIST      @path exists
- *   EINVAL      NULL path; @addr no multiple of the page size; a page size,
- *               protection, flag or NUMA node that does not exist
+ *   EINVAL      NULL path, or one on hugetlbfs, where only companions can be;
+ *               @addr no multiple of the page size; a page size, protection,
+ *               flag or NUMA node that does not exist
  *   EADDRINUSE  something is mapped in that range here
  *   ENOMEM      no such room: the address space (@addr + @maxsize beyond its
  *               end, no free place for an automatic address), RLIMIT_AS,
@@ -120,7 +121,8 @@ TMC_API tmc_shmem_t *tmc_shmem_create_anonymous(const tmc_alloc_t *alloc,
  *   EINVAL      no arena; damaged; of another format version, byte order,
  *               word size or page size; NULL path
  *   ENOMEM      no such room in the address space (RLIMIT_AS, and after
- *               mlockall(2) RLIMIT_MEMLOCK)
+ *               mlockall(2) RLIMIT_MEMLOCK), or on the file system for what a
+ *               copy has left out of the header
  *   EUSERS      more processes have it open than the header has room for
  *   ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOTDIR, EROFS, ETXTBSY, EPERM, EIO
  *               as for open(2)

@@ -14,7 +14,8 @@
  * belong (users.h). If the child kept one, the parent's death would not be
  * seen. So in the child, before fork returns, each arena's file is opened anew
  * through /proc, a slot of the child's own is taken, new mappings replace the
- * old in place, and the new description the old one under the same number.
+ * old in place, and the new description the old one under the same number, if
+ * the limit of descriptors still has that.
  * Until then the child holds the parent's, so nobody can find the arena
  * unused. What another thread was just opening is closed and unmapped. Who is
  * alone in an arena holds every slot of it, so he lets others in while he
@@ -153,10 +154,16 @@ static void join(struct shmi_arena *a)
 		else if (shmi_users_claim(fd, false, &slot))
 			slot = USERS_NO_SLOT;
 		map_over(a, fd, a->hugefd, a->writable);
-		shmi_os_dup_over(fd, a->fd);
+		if (shmi_os_dup_over(fd, a->fd)) {
+			/* A limit lowered below that number: a new one. */
+			int parents = a->fd;
+
+			a->fd = fd;
+			fd = parents;
+		}
 	}
 	shmi_os_close(fd);
-	shmi_lock_reinit(&a->lock, slot);
+	shmi_lock_reinit(&a->lock, a->fd, slot);
 }
 
 static void after_fork_in_child(void)

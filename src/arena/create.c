@@ -167,6 +167,8 @@ static int make_file(struct making *m)
 		if (m->o.fd < 0)
 			return m->o.fd;
 		err = shmi_os_fstat(m->o.fd, &st);
+		if (!err && shmi_os_on_hugetlbfs(m->o.fd, &st))
+			err = -EINVAL; /* as open.c of such a file */
 		if (err)
 			return err;
 		/* A thread that opens it by its new name is to find it in the
@@ -182,6 +184,8 @@ static int make_file(struct making *m)
 	m->ino = st.ino;
 	m->a->dev = st.dev;
 	m->a->ino = st.ino;
+	if (m->plan->path)
+		shmi_os_overwrite(m->o.fd);
 	/* The umask may have taken something away. */
 	if ((st.mode & 07777) != MODE)
 		return shmi_os_fchmod(m->o.fd, MODE);

@@ -341,8 +341,9 @@ void shmi_lock_forked(void)
 	atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
 }
 
-void shmi_lock_reinit(struct shmi_lock *l, uint32_t slot)
+void shmi_lock_reinit(struct shmi_lock *l, int fd, uint32_t slot)
 {
 	pthread_mutex_init(&l->mutex, NULL);
+	l->fd = fd;
 	l->slot = slot;
 }

@@ -40,6 +40,6 @@ void shmi_lock_reset(struct layout_hdr *h);
 
 /* In a forked child: thread ids are new, and nobody holds @mutex. */
 void shmi_lock_forked(void);
-void shmi_lock_reinit(struct shmi_lock *l, uint32_t slot);
+void shmi_lock_reinit(struct shmi_lock *l, int fd, uint32_t slot);
 
 #endif

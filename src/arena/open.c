@@ -8,12 +8,16 @@
  *			do something, a FIFO block
  *	open
  *	fstat		still a regular file; its inode names the arena
+ *	fstatfs		only of blocks as large as huge pages (tmpfs with huge=):
+ *			not hugetlbfs
  *	pread		constants into private memory, checked before use
  *	fcntl		SLOTs, GUEST and GATE at once: we are alone (users.h)
  *	mmap		the arena's bytes, at their address
  *	mmap		the header
  *	madvise		no core dump of it
  *	fstat		the file's length, and whether it still has a name
+ *	lseek		only of a file with holes: the header has none, which
+ *			would be filled
  *	pread		the words that change: if they fit, nothing is repaired
  *	fcntl		all but our slot let go: others may come in
  *
@@ -93,8 +97,9 @@ static int read_constants(int fd, struct shmi_stat *st, struct layout_const *c)
 
 	if (err)
 		return err;
+	/* Of a map there the kernel unmaps whole huge pages or nothing. */
 	if ((st->mode & SHMI_MODE_TYPE) != SHMI_MODE_REG ||
-	    st->len < LAYOUT_HDR_LEN)
+	    st->len < LAYOUT_HDR_LEN || shmi_os_on_hugetlbfs(fd, st))
 		return -EINVAL;
 	err = shmi_os_pread(fd, c, sizeof(*c), 0);
 	if (err)
@@ -154,12 +159,36 @@ static int still_named(const struct attempt *t, int fd, struct shmi_stat *st)
 	return !err && t->named && !st->nlink ? -ENOENT : err;
 }
 
+/*
+ * A copy may have holes where the header is zero. A store there takes room, and
+ * is a signal where there is none. Not looked for where the file takes so much
+ * that there is none; nor through a guest's description, whose offset would
+ * move for its host, too. @st: of the file with the bytes.
+ */
+static int fill_header(const struct attempt *t, struct shmi_arena *a,
+		       const struct shmi_stat *st)
+{
+	uint64_t full = LAYOUT_HDR_LEN;
+	int err;
+
+	if (st->len > LAYOUT_DATA_OFF)
+		full += st->len - LAYOUT_DATA_OFF;
+	if (!shmi_header_huge(&a->c) && st->room >= full)
+		return 0;
+	if (!t->guest && !shmi_os_has_hole(a->fd, LAYOUT_HDR_LEN))
+		return 0;
+	err = shmi_os_allocate(a->fd, 0, LAYOUT_HDR_LEN, false, INT64_MAX);
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
 /* Alone in there: what the words that change say is a leftover. */
 static int put_right(const struct attempt *t, struct shmi_arena *a)
 {
 	struct shmi_stat st;
 	int err = still_named(t, shmi_arena_data_fd(a), &st);
 
+	if (!err)
+		err = fill_header(t, a, &st);
 	if (err || is_right(a, st.len))
 		return err;
 	shmi_lock_reset(a->lock.h);
@@ -177,7 +206,8 @@ static int take_slot(struct attempt *t, struct shmi_arena *a)
 
 /*
  * This process has the arena open already: another reference to that, made
- * writable if it was not. If that fails half way it is still a reader's.
+ * writable if it was not. If that fails half way it is still a reader's, and
+ * lets go of what it held for that: a mapping may keep the description.
  */
 static int share(struct attempt *t, struct shmi_arena *a)
 {
@@ -186,14 +216,12 @@ static int share(struct attempt *t, struct shmi_arena *a)
 	if (!t->rw || a->writable)
 		return 0;
 	err = shmi_arena_upgrade(a, t->o.fd, t->o.hugefd);
-	if (err)
-		return err;
-	if (t->alone)
+	if (!err && t->alone)
 		err = put_right(t, a);
 	if (!err)
 		err = take_slot(t, a);
 	if (err) {
-		shmi_users_step_down(t->o.fd);
+		shmi_users_step_down(t->o.fd, t->guest);
 		return err;
 	}
 	shmi_arena_now_writable(a, holds_all(t));
@@ -517,6 +545,10 @@ static int unlink_both(int fd, const char *path, bool idle)
 	if (shmi_header_huge(&c) && st.nlink == 1) {
 		struct search s = { .fd = fd, .ino = st.ino, .c = &c };
 
+		/* A link may have come before we opened @path. */
+		err = same_file(path, &st);
+		if (err)
+			return err;
 		err = shmi_os_may_unlink(path);
 		if (!err)
 			err = shmi_arena_search(unlink_companion, &s);

@@ -117,10 +117,11 @@ void shmi_users_let_in(int fd, bool writer, bool alone)
 		shmi_os_range(fd, SHMI_UNLOCK, GATE, 1, false);
 }
 
-void shmi_users_step_down(int fd)
+void shmi_users_step_down(int fd, bool guest)
 {
 	shmi_users_join_reader(fd);
-	shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
+	if (!guest)
+		shmi_os_range(fd, SHMI_UNLOCK, FIRST_SLOT, ALL_LEN, false);
 }
 
 /* Locks of the process, which its death ends whoever else has the description;

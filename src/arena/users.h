@@ -57,8 +57,9 @@ int shmi_users_join_reader(int fd);
 /* Opens the gate again. */
 void shmi_users_let_in(int fd, bool writer, bool alone);
 
-/* Instead of a claim that did not work out: a reader, out of the gate. */
-void shmi_users_step_down(int fd);
+/* Instead of a claim that did not work out: a reader, out of the gate. What
+ * is on a @guest's description is its host's, too, and stays. */
+void shmi_users_step_down(int fd, bool guest);
 
 /*
  * For a guest, who cannot pass the gate: whether it is alone, which keeps others

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,7 +25,9 @@
 #define TRIES 64 /* more than the halvings of any length */
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
-#define MEMS_ALLOWED 4 /* MPOL_F_MEMS_ALLOWED */
+#define BTRFS_KIND 0x9123683e
+#define OVERLAY_KIND 0x794c7630 /* on btrfs, perhaps */
+#define MEMS_ALLOWED 4		/* MPOL_F_MEMS_ALLOWED */
 
 /*
  * Runs a call that sets errno, repeats it after EINTR, and makes it a value
@@ -163,9 +167,11 @@ static int stat_result(int err, const struct stat *sb, struct shmi_stat *st)
 	st->dev = sb->st_dev;
 	st->ino = sb->st_ino;
 	st->len = (uint64_t)sb->st_size;
+	st->room = (uint64_t)sb->st_blocks * 512;
 	st->mode = sb->st_mode;
 	st->uid = sb->st_uid;
 	st->nlink = (uint32_t)sb->st_nlink;
+	st->blksize = (uint32_t)sb->st_blksize;
 	return 0;
 }
 
@@ -255,6 +261,8 @@ int shmi_os_dup_over(int fd, int over)
 	if (flags < 0)
 		return flags;
 	err = CALL(int, dup3(fd, over, flags & FD_CLOEXEC ? O_CLOEXEC : 0));
+	if (err == -EBADF) /* the limit was lowered below @over */
+		err = -EMFILE;
 	return err < 0 ? err : 0;
 }
 
@@ -472,11 +480,35 @@ int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize)
 	return sf.f_type == HUGETLBFS_KIND && (uint64_t)sf.f_bsize == pagesize;
 }
 
+bool shmi_os_on_hugetlbfs(int fd, const struct shmi_stat *st)
+{
+	return st->blksize > shmi_os_pagesize() &&
+	       shmi_os_is_hugetlbfs(fd, st->blksize) == 1;
+}
+
 bool shmi_os_is_tmpfs(int fd)
 {
 	struct statfs sf;
 
 	return !CALL(int, fstatfs(fd, &sf)) && sf.f_type == TMPFS_KIND;
+}
+
+void shmi_os_overwrite(int fd)
+{
+	struct statfs sf;
+	int flags = 0;
+
+	if (CALL(int, fstatfs(fd, &sf)) ||
+	    (sf.f_type != BTRFS_KIND && sf.f_type != OVERLAY_KIND) ||
+	    CALL(int, ioctl(fd, FS_IOC_GETFLAGS, &flags)))
+		return;
+	/* It must not be compressed when it is set. */
+	if (flags & FS_COMPR_FL) {
+		flags &= ~FS_COMPR_FL;
+		CALL(int, ioctl(fd, FS_IOC_SETFLAGS, &flags));
+	}
+	flags |= FS_NOCOW_FL;
+	CALL(int, ioctl(fd, FS_IOC_SETFLAGS, &flags));
 }
 
 int shmi_os_fsid(int fd, uint64_t *id)

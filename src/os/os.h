@@ -21,9 +21,11 @@ bool shmi_os_ran_out(int err);
 struct shmi_stat {
 	uint64_t dev, ino;
 	uint64_t len;  /* bytes */
+	uint64_t room; /* bytes that it takes on its file system */
 	uint32_t mode; /* type and permission */
 	uint32_t uid;
 	uint32_t nlink;
+	uint32_t blksize; /* bytes; on hugetlbfs that of its pages */
 };
 
 /* Machine. */
@@ -73,10 +75,17 @@ int shmi_os_fchmod(int fd, unsigned int mode);
 int shmi_os_pread(int fd, void *buf, size_t len, uint64_t off); /* all of it */
 int shmi_os_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int shmi_os_is_hugetlbfs(int fd, uint64_t pagesize); /* 0, 1 */
+/* Whether that is where a file lies: asks only if @st, its own, is like it. */
+bool shmi_os_on_hugetlbfs(int fd, const struct shmi_stat *st);
 bool shmi_os_is_tmpfs(int fd);
+/* In the first @below bytes; moves the description's offset. */
+bool shmi_os_has_hole(int fd, uint64_t below);
 /* Tells a file's file system from others, in all processes: its f_fsid, or
  * where it has none its device number. */
 int shmi_os_fsid(int fd, uint64_t *id);
+/* Asks btrfs to write over what an empty file will have, and not beside it,
+ * which takes room each time and is a signal where there is none. A hint. */
+void shmi_os_overwrite(int fd);
 /* Whether one more page can be had for a hugetlbfs file: 0 or -ENOMEM. */
 int shmi_os_has_page(int fd, size_t pagesize);
 void shmi_os_close(int fd); /* -1 is allowed */

@@ -147,6 +147,15 @@ int shmi_os_has_page(int fd, size_t pagesize)
 	return err;
 }
 
+bool shmi_os_has_hole(int fd, uint64_t below)
+{
+	int kept = errno;
+	off_t at = lseek(fd, 0, SEEK_HOLE);
+
+	errno = kept;
+	return at >= 0 && (uint64_t)at < below;
+}
+
 int shmi_os_map_anon(const struct shmi_map_how *how, void *addr, size_t len,
 		     void **at)
 {

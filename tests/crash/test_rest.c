@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_rest.c - files that nobody has open: copied in the middle of a grow,
- * with forged words, cut. SEED repeats a run.
+ * with forged words, cut, with holes. SEED repeats a run.
  */
 #include "actor.h"
 
@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "file.h"
+#include "kernel.h"
 #include "layout.h"
 #include "probe.h"
 
@@ -458,6 +460,72 @@ static void a_companion_that_was_cut_at_rest_has_what_is_there(void **state)
 	box_pool_end();
 }
 
+/* Opens it as a guest where @as_guest: 0, or 1 where that is ENOMEM. */
+struct holed {
+	const char *path;
+	int as_guest;
+};
+
+static int open_holed(struct peer *self, void *arg)
+{
+	const struct holed *h = arg;
+	int fd = open(h->path, O_RDWR | O_CLOEXEC);
+	tmc_shmem_t *shm;
+	struct stat st;
+
+	(void)self;
+	if (h->as_guest)
+		kernel_without_reopen();
+	shm = h->as_guest ? tmc_shmem_open_fds(fd, -1)
+			  : tmc_shmem_open(h->path);
+	if (!shm)
+		return errno == ENOMEM ? 1 : 2;
+	/* Its own pages, and the header's. */
+	if (fstat(fd, &st) || is_sound(shm) ||
+	    (size_t)st.st_blocks * 512 < LAYOUT_HDR_LEN + PAGES * pagesize())
+		return 3;
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* As a copy has it that leaves out what is zero. */
+static int punch(const char *path)
+{
+	const off_t from = (off_t)pagesize();
+	int fd = open(path, O_RDWR | O_CLOEXEC), rc;
+
+	rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+		       (off_t)LAYOUT_HDR_LEN - from);
+	close(fd);
+	return rc;
+}
+
+static void holes_in_the_header_of_a_copy_are_filled_or_enomem(void **state)
+{
+	struct holed h = { .as_guest = 0 };
+	char *path, *room;
+
+	(void)state;
+	if (pagesize() >= LAYOUT_HDR_LEN ||
+	    box_mount("small", "tmpfs", "size=1m"))
+		skip();
+	path = strdup(box_path("small/a"));
+	room = strdup(box_path("small/room"));
+	h.path = path;
+	for (; h.as_guest < 2; h.as_guest++) {
+		assert_int_equal(peer_run(make_arena, path), 0);
+		assert_int_equal(punch(path), 0);
+		assert_int_equal(file_fill(room, 0), 0);
+		assert_int_equal(peer_run(open_holed, &h), 1);
+		assert_int_equal(unlink(room), 0);
+		assert_int_equal(peer_run(open_holed, &h), 0);
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_int_equal(box_umount("small"), 0);
+	free(path);
+	free(room);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -465,6 +533,8 @@ int main(void)
 		cmocka_unit_test(forged_words_at_rest_stop_nobody),
 		cmocka_unit_test(a_file_that_was_cut_at_rest_has_what_is_there),
 		cmocka_unit_test(what_was_appended_at_rest_is_not_in_new_pages),
+		cmocka_unit_test(
+			holes_in_the_header_of_a_copy_are_filled_or_enomem),
 		cmocka_unit_test(
 			a_companion_that_was_cut_at_rest_has_what_is_there),
 	};

@@ -33,6 +33,7 @@ static struct {
 
 /* Atomic, since threads of a test that sets none look at them, too. */
 static void (*_Atomic before_look)(void);
+static void (*_Atomic before_open)(void);
 static void (*_Atomic before_rename)(void);
 static unsigned long calls, fail_at;
 static int fail_with;
@@ -46,6 +47,11 @@ void kernel_slow_unlock(unsigned int yields)
 void kernel_before_look(void (*hook)(void))
 {
 	before_look = hook;
+}
+
+void kernel_before_open(void (*hook)(void))
+{
+	before_open = hook;
 }
 
 void kernel_before_rename(void (*hook)(void))
@@ -235,6 +241,7 @@ int __wrap_open(const char *path, int flags, ...)
 	mode_t mode = 0;
 	va_list ap;
 
+	call_hook(&before_open);
 	if (refused((flags & O_TMPFILE) == O_TMPFILE && without.tmpfile,
 		    EOPNOTSUPP) ||
 	    refused(without.reopen && !strncmp(path, "/proc/self/fd/", 14),

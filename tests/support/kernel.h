@@ -20,6 +20,8 @@ int kernel_refuse(long nr, int err);	 /* one call that has no function */
 
 /* Before the library asks the next time who has a file lock: once. */
 void kernel_before_look(void (*hook)(void));
+/* And before it opens a file by its path. */
+void kernel_before_open(void (*hook)(void));
 /* And before it gives a file another name. */
 void kernel_before_rename(void (*hook)(void));
 

@@ -3,8 +3,10 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -107,6 +109,82 @@ static void arenas_live_on_btrfs(void **state)
 	live_on_image("btrfs", 256);
 }
 
+/* Takes all the room of a mount, and lets it be written to the disk. */
+static void fill(const char *name)
+{
+	const size_t len = 4 * MIB;
+	char *bytes = calloc(1, len);
+	int fd = open(box_path(name), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	size_t n = len;
+
+	memset(bytes, 7, len);
+	while (n >= page)
+		if (write(fd, bytes, n) < 0 || fsync(fd))
+			n /= 2;
+	syncfs(fd);
+	close(fd);
+	free(bytes);
+}
+
+/* Whether this kernel lets a page of that file be written again now. */
+static int can_write_again(char *at)
+{
+	return !madvise(at, page, MADV_POPULATE_WRITE);
+}
+
+/* Pages that were written to the disk are written again when it is full. */
+static int work_on_a_full_disk(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm =
+		tmc_shmem_create(box_path("btrfs/a"), NULL, NULL, GIB);
+	char *p = tmc_shmem_grow(shm, MIB);
+	tmc_alloc_t lazy = *tmc_shmem_alloc(shm);
+
+	(void)self;
+	(void)arg;
+	PEER_CHECK(p);
+	memset(p, 1, MIB);
+	fill("btrfs/b");
+	if (!can_write_again(p))
+		return 77;
+	PEER_CHECK(!tmc_shmem_grow(shm, 16 * MIB) && errno == ENOMEM);
+	PEER_CHECK(tmc_alloc_map(tmc_alloc_clear_populate(&lazy), page));
+	PEER_CHECK(tmc_shmem_set_data(shm, p) == 0);
+	PEER_CHECK(tmc_shmem_shrink(shm, MIB, page) == 0);
+	memset(p, 2, MIB);
+	tmc_shmem_close(shm);
+	shm = tmc_shmem_open(box_path("btrfs/a"));
+	PEER_CHECK(shm && tmc_shmem_get_data(shm) == p);
+	PEER_CHECK(tmc_shmem_shrink(shm, 0, MIB) == 0);
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_full_btrfs_raises_no_signal(void **state)
+{
+	int rc, flags = FS_COMPR_FL, dir;
+	tmc_shmem_t *shm;
+
+	(void)state;
+	if (box_image("btrfs", "btrfs", 256))
+		skip();
+	/* What is made there would be compressed, and that beside the old. */
+	dir = open(box_path("btrfs"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(ioctl(dir, FS_IOC_SETFLAGS, &flags), 0);
+	close(dir);
+	shm = tmc_shmem_create(box_path("btrfs/flags"), NULL, NULL, MIB);
+	assert_non_null(shm);
+	assert_int_equal(ioctl(tmc_shmem_fd(shm), FS_IOC_GETFLAGS, &flags), 0);
+	assert_true(flags & FS_NOCOW_FL);
+	tmc_shmem_close(shm);
+	rc = peer_run(work_on_a_full_disk, NULL);
+	assert_int_equal(box_umount("btrfs"), 0);
+	if (rc == 77)
+		print_message("this kernel takes room for it all the same\n");
+	else
+		assert_int_equal(rc, 0);
+}
+
 static void arenas_live_where_the_machine_keeps_files(void **state)
 {
 	char path[] = "/var/tmp/shmtest.XXXXXX";
@@ -180,6 +258,72 @@ static void a_sealed_file_does_not_change_its_size(void **state)
 	assert_int_equal(list_count(sealed), 100);
 	tmc_shmem_close(sealed);
 	close(fd);
+}
+
+/*
+ * The named file cannot lie on hugetlbfs, whatever is in it: lengths there are
+ * those of huge pages, and nothing can be written but through a mapping.
+ */
+static void create_in_huge_mount_fails(const tmc_alloc_t *a)
+{
+	char template[4096];
+
+	strcpy(template, box_path("huge/XXXXXX"));
+	assert_null_errno(tmc_shmem_create(box_path("huge/x"), a, NULL, MIB),
+			  EINVAL);
+	assert_null_errno(tmc_shmem_create_temp(template, a, NULL, MIB),
+			  EINVAL);
+}
+
+/* The beginning of an arena of small pages, in a page of a file there. */
+static int forge_in_huge_mount(const char *path, size_t huge)
+{
+	tmc_shmem_t *shm =
+		tmc_shmem_create(box_path("real"), NULL, NULL, MIB + page);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	char *at = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_non_null(shm);
+	assert_true(at != MAP_FAILED);
+	assert_int_equal(pread(tmc_shmem_fd(shm), at, 16 * KIB, 0), 16 * KIB);
+	assert_int_equal(munmap(at, huge), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("real")), 0);
+	return fd;
+}
+
+static void the_named_file_does_not_lie_on_hugetlbfs(void **state)
+{
+	const size_t huge = tmc_alloc_get_huge_pagesize();
+	const char *path = box_path("huge/forged");
+	tmc_alloc_t a = TMC_ALLOC_INIT;
+	size_t maps, fds;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	if (!box_can_mount() || !huge || box_pool(huge, 4) < 4 ||
+	    box_hugetlbfs("huge", huge, ""))
+		skip();
+	fd = forge_in_huge_mount(path, huge);
+	maps = probe_maps();
+	fds = probe_fds();
+	create_in_huge_mount_fails(NULL);
+	create_in_huge_mount_fails(tmc_alloc_set_huge(&a));
+	assert_null_errno(tmc_shmem_open(path), EINVAL);
+	assert_null_errno(tmc_shmem_open_readonly(path), EINVAL);
+	assert_null_errno(tmc_shmem_open_fds(fd, -1), EINVAL);
+	assert_minus_errno(tmc_shmem_unlink(path), EINVAL);
+	if (!UNDER_SANITIZER) /* which maps shadow as it likes */
+		assert_int_equal(probe_maps(), maps);
+	assert_int_equal(probe_fds(), fds);
+	assert_int_equal(probe_files(box_path("huge")), 1);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, huge);
+	close(fd);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(box_umount("huge"), 0);
+	box_pool_end();
 }
 
 /* Whether the kernel maps a huge page on this mount for a bare program. */
@@ -330,9 +474,11 @@ int main(void)
 		cmocka_unit_test(arenas_live_on_ext4),
 		cmocka_unit_test(arenas_live_on_xfs),
 		cmocka_unit_test(arenas_live_on_btrfs),
+		cmocka_unit_test(a_full_btrfs_raises_no_signal),
 		cmocka_unit_test(arenas_live_where_the_machine_keeps_files),
 		cmocka_unit_test(a_read_only_mount_can_be_read),
 		cmocka_unit_test(a_sealed_file_does_not_change_its_size),
+		cmocka_unit_test(the_named_file_does_not_lie_on_hugetlbfs),
 		cmocka_unit_test(thp_gives_huge_pages_where_the_mount_does),
 		cmocka_unit_test(thp_is_ignored_where_the_mount_gives_none),
 		cmocka_unit_test(numa_policies_of_nodes_that_exist_are_taken),

@@ -14,6 +14,7 @@
 #include <tmc/shmem.h>
 
 #include "file.h"
+#include "kernel.h"
 #include "list.h"
 #include "peer.h"
 #include "probe.h"
@@ -114,6 +115,37 @@ static void the_companion_goes_with_the_last_name(void **state)
 	assert_whole(b);
 	assert_int_equal(tmc_shmem_unlink(b), 0);
 	assert_int_equal(probe_files(box_path("huge")), 0);
+}
+
+static void a_link_to_another_takes_its_place(void)
+{
+	unlink(box_path("one/a"));
+	if (symlink(box_path("two/b"), box_path("one/a"))) {
+		/* Then the test fails. */
+	}
+}
+
+/* Whoever may change names in a folder must not lead an unlink there to the
+ * companion of an arena elsewhere. */
+static void unlink_is_not_led_astray_by_a_link(void **state)
+{
+	const char *a = box_path("one/a"), *b = box_path("two/b");
+	tmc_alloc_t small = TMC_ALLOC_INIT;
+	int i;
+
+	(void)state;
+	NEED_PAGES();
+	make(b);
+	for (i = 0; i < 2; i++) {
+		tmc_shmem_close(tmc_shmem_create(a, &small, NULL, MIB));
+		kernel_before_open(a_link_to_another_takes_its_place);
+		assert_minus_errno(i ? tmc_shmem_unlink_idle(a)
+				     : tmc_shmem_unlink(a),
+				   ENOENT);
+		assert_int_equal(unlink(a), 0);
+		assert_whole(b);
+	}
+	assert_int_equal(tmc_shmem_unlink(b), 0);
 }
 
 /* ----- a companion that has lost its arena ----- */
@@ -299,6 +331,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_copy_with_the_same_inode_number_leads_nowhere),
 		T(the_companion_goes_with_the_last_name),
+		T(unlink_is_not_led_astray_by_a_link),
 		T(who_closes_takes_a_companion_without_its_arena),
 		T(unlink_takes_the_file_where_the_mount_is_not),
 		T(unlink_of_a_mount_point_changes_nothing),

@@ -236,6 +236,70 @@ static void guests_beyond_the_number_are_told_eusers(void **state)
 	tmc_shmem_close(shm);
 }
 
+/* A reader that would like to write, and finds no place for one more guest. */
+static int read_on(struct peer *self, void *arg)
+{
+	uint64_t word;
+	tmc_shmem_t *reader;
+
+	(void)arg;
+	PEER_CHECK(peer_get(self, &word) == 0);
+	reader = tmc_shmem_open_readonly(box_path("full"));
+	kernel_without_reopen();
+	PEER_CHECK(reader && peer_put(self, 0) == 0);
+	PEER_CHECK(!receive(self) && errno == EUSERS);
+	PEER_CHECK(*(char *)tmc_shmem_address(reader) == 'x');
+	PEER_CHECK(!tmc_shmem_grow(reader, page) && errno == EACCES);
+	PEER_CHECK(peer_put(self, 0) == 0 && peer_get(self, &word) == 0);
+	tmc_shmem_close(reader);
+	return 0;
+}
+
+/* Whether the kernel still knows of a process that has a slot of its own. */
+static int slot_is_held(const char *path)
+{
+	struct flock l = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = (off_t)LAYOUT_LOCK_SLOT0 + GUESTS,
+		.l_len = LAYOUT_SLOTS - GUESTS,
+	};
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int err = fcntl(fd, F_OFD_GETLK, &l);
+
+	close(fd);
+	return !err && l.l_type != F_UNLCK;
+}
+
+static void a_guest_that_is_refused_takes_nothing_from_its_host(void **state)
+{
+	uint32_t taken[GUESTS];
+	tmc_shmem_t *shm;
+	uint64_t word;
+	struct peer p;
+	char *base;
+
+	(void)state;
+	memset(taken, 1, sizeof(taken));
+	assert_int_equal(peer_fork(&p, read_on, NULL), 0);
+	shm = create("full");
+	assert_non_null(shm);
+	base = tmc_shmem_grow(shm, page);
+	*base = 'x';
+	assert_int_equal(pwrite(tmc_shmem_fd(shm), taken, sizeof(taken),
+				offsetof(struct layout_hdr, slot)),
+			 sizeof(taken));
+	assert_int_equal(peer_put(&p, 0) || peer_get(&p, &word), 0);
+	assert_true(slot_is_held(box_path("full")));
+	assert_int_equal(peer_put_fd(&p, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_get(&p, &word), 0);
+	assert_true(slot_is_held(box_path("full")));
+	assert_int_equal(peer_put(&p, 0), 0);
+	assert_int_equal(peer_end(&p), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink_idle(box_path("full")), 0);
+}
+
 static void need_ptrace(void)
 {
 	const char *why = UNDER_SANITIZER ? "a sanitizer calls madvise, too"
@@ -515,6 +579,8 @@ int main(void)
 		cmocka_unit_test(guests_and_their_host_share_the_lock),
 		cmocka_unit_test(a_killed_guest_stops_nobody),
 		cmocka_unit_test(guests_beyond_the_number_are_told_eusers),
+		cmocka_unit_test(
+			a_guest_that_is_refused_takes_nothing_from_its_host),
 		cmocka_unit_test(a_guest_that_grows_feels_what_its_host_cuts),
 		cmocka_unit_test(a_guest_that_dies_in_line_lets_others_pass),
 		cmocka_unit_test(a_guest_does_not_keep_its_dead_hosts_big_grow),
