@@ -35,6 +35,8 @@
 
 #if SHMI_ASAN
 #include <sanitizer/asan_interface.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* A function that may read and write free blocks. */
 #define SHMI_MAY_TOUCH __attribute__((no_sanitize("address")))
@@ -44,8 +46,32 @@ static inline void shmi_poison(const void *p, size_t n)
 	__asan_poison_memory_region(p, n);
 }
 
+/*
+ * The sanitizer writes a byte for every eight, and what is large here may be a
+ * size without memory: an arena's that grew lazily, or a forged one. So from
+ * this size on whole pages of its bytes are given back, and read as zero: not
+ * poisoned. In locked memory that is refused, and they are written. The caller
+ * has all of that memory mapped.
+ */
+#define SHMI_UNPOISON_WRITTEN ((size_t)256 << 20)
+
 static inline void shmi_unpoison(const void *p, size_t n)
 {
+	size_t scale, offset, unit;
+	uintptr_t from = (uintptr_t)p, end = from + n, to;
+
+	if (n >= SHMI_UNPOISON_WRITTEN) {
+		__asan_get_shadow_mapping(&scale, &offset);
+		unit = (size_t)getpagesize() << scale;
+		from = (from + unit - 1) / unit * unit;
+		to = end / unit * unit;
+		if (!madvise((void *)((from >> scale) + offset),
+			     (to - from) >> scale, MADV_DONTNEED)) {
+			__asan_unpoison_memory_region(p, from - (uintptr_t)p);
+			p = (const void *)to;
+			n = end - to;
+		}
+	}
 	__asan_unpoison_memory_region(p, n);
 }
 #else

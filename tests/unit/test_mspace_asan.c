@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -316,6 +317,60 @@ static void memory_of_a_heap_that_ended_is_not(void **state)
 	memset(memory, 1, sizeof(memory));
 }
 
+static long most_kib(void)
+{
+	struct rusage r = { 0 };
+
+	getrusage(RUSAGE_SELF, &r);
+	return r.ru_maxrss;
+}
+
+#define MUCH (8 * GIB) /* 1 GiB for the sanitizer, if it wrote them */
+
+static int took_little(struct peer *self, void *before)
+{
+	PEER_CHECK(self);
+	PEER_CHECK(most_kib() - *(long *)before < 256 * 1024);
+	return 0;
+}
+
+/* An arena of that size with little memory: forked, closed, opened again. */
+static int use_empty(struct peer *self, void *path)
+{
+	tmc_alloc_t lazy = TMC_ALLOC_INIT;
+	tmc_shmem_t *s = tmc_shmem_create(path, tmc_alloc_clear_populate(&lazy),
+					  NULL, MUCH + GIB);
+	long before;
+	char *p;
+
+	PEER_CHECK(s);
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(s));
+	PEER_CHECK(heap && tmc_shmem_grow(s, MUCH));
+	p = tmc_mspace_malloc(heap, 100);
+	PEER_CHECK(p);
+	tmc_mspace_free(p);
+	before = most_kib();
+	PEER_CHECK(!peer_run(took_little, &before));
+	tmc_shmem_close(s);
+	PEER_CHECK(!took_little(self, &before));
+	s = tmc_shmem_open(path);
+	PEER_CHECK(s);
+	touch(p);
+	tmc_shmem_close(s);
+	return 0;
+}
+
+static void the_end_of_a_large_arena_takes_no_memory(void **state)
+{
+	static char path[300];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s", box_path("empty"));
+	assert_int_equal(peer_run(use_empty, path), 0);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_heap, drop_heap)
 
 int main(void)
@@ -328,6 +383,7 @@ int main(void)
 		TEST(what_a_thread_left_is_not),
 		TEST(an_arena_that_was_opened_again_is_not),
 		TEST(memory_of_a_heap_that_ended_is_not),
+		TEST(the_end_of_a_large_arena_takes_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -189,8 +189,9 @@ static void gc_keeps_what_has_its_companion_out_of_sight(void **state)
 	*p = 'x';
 	tmc_shmem_close(shm);
 
-	/* Another mount namespace. */
-	assert_int_equal(shell("unshare -m sh -c \"umount -a -t hugetlbfs && "
+	/* Another mount namespace: all in it is private, as in the box's. */
+	assert_int_equal(shell("unshare -m --propagation unchanged sh -c "
+			       "\"umount -a -t hugetlbfs && "
 			       "$ctl gc --yes %s\"",
 			       dir),
 			 0);
