@@ -249,16 +249,6 @@ static void let_go(struct shmi_heap **at)
 	shmi_os_unmap(hp, sizeof(*hp));
 }
 
-/* Threads that were ending are not here. arena.c was here before us. */
-static void let_go_of_parents(struct shmi_heap **at)
-{
-	for (; (*at)->holds; (*at)->holds--)
-		if ((*at)->arena)
-			shmi_arena_close((*at)->arena);
-	if (!(*at)->h)
-		let_go(at);
-}
-
 /* What the parent's threads own is theirs. */
 static void after_fork_in_child(void)
 {
@@ -267,12 +257,14 @@ static void after_fork_in_child(void)
 	shmi_view_forked();
 	while ((hp = *at)) {
 		pthread_mutex_init(&hp->mutex, NULL);
-		hp->life = 0; /* comes in anew */
-		if (hp->h)
+		hp->life = 0;  /* comes in anew */
+		hp->holds = 0; /* threads that were ending are not here */
+		if (hp->h) {
 			doubt_chunks(hp);
-		let_go_of_parents(at);
-		if (*at == hp)
 			at = &hp->next;
+		} else {
+			let_go(at);
+		}
 	}
 	pthread_mutex_unlock(&registry);
 }
@@ -305,7 +297,7 @@ static bool still_open(const struct shmi_heap *hp)
 		return true;
 	a = shmi_arena_by_id(hp->arena_id);
 	if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	return a;
 }
 
@@ -373,7 +365,7 @@ static int meet(struct heap_hdr *h, bool trust, struct shmi_heap **out)
 		heaps = *out;
 	}
 	if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	return err;
 }
 
@@ -465,7 +457,7 @@ bool shmi_heap_is_open(unsigned long id, uint64_t owner, bool hold)
 	if (same && hold)
 		hp->holds++; /* and the reference is its */
 	else if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	pthread_mutex_unlock(&registry);
 	return same;
 }
@@ -482,7 +474,7 @@ void shmi_heap_release(struct shmi_heap *hp)
 	if (!hp->h)
 		let_go(at);
 	if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	pthread_mutex_unlock(&registry);
 }
 

@@ -234,7 +234,7 @@ static struct heap_hdr *heap_named(const void *p)
 	/* Of the same arena, or it is no block. */
 	if (h - a->c.base >= a->c.maxsize)
 		h = 0;
-	shmi_arena_close(a);
+	shmi_arena_done(a);
 	return (struct heap_hdr *)(uintptr_t)h;
 }
 

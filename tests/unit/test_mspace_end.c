@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_mspace_end.c - what threads know of a heap, when that ends: while they
- * end themselves, or by another heap in the same memory.
+ * end themselves, in the child of a fork, or by another heap in the same memory.
  */
 #include "test.h"
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -142,6 +143,21 @@ static int close_in_a_child(void)
 	return peer_run(close_the_only, NULL);
 }
 
+static int is_free(struct peer *self, void *base)
+{
+	PEER_CHECK(self && tmc_shmem_create_anonymous(NULL, base, GIB));
+	return 0;
+}
+
+/* Threads that end may have it a bit longer, but not in the child. */
+static int close_before_a_child(void)
+{
+	void *base = tmc_shmem_address(w.shm);
+
+	tmc_shmem_close(w.shm);
+	return peer_run(is_free, base);
+}
+
 static void a_heap_may_end_while_threads_that_used_it_do(void **state)
 {
 	struct way way[] = {
@@ -150,15 +166,88 @@ static void a_heap_may_end_while_threads_that_used_it_do(void **state)
 		{ new_private, destroy, NULL },
 		{ new_at_base, make_anew, NULL },
 		{ new_arena, close_arena, close_in_a_child },
+		{ new_arena, close_before_a_child, NULL },
 	};
 	size_t i, n = sizeof(way) / sizeof(*way);
 
 	(void)state;
 	/* ThreadSanitizer takes the parent's threads for the child's. */
-	n -= UNDER_SANITIZER;
+	n -= UNDER_SANITIZER * 2;
 	for (i = 0; i < n; i++)
 		assert_int_equal(peer_run(end_while_threads_end, &way[i]), 0);
 }
+
+/* ----- calls that are under way in a parent ----- */
+
+static struct {
+	tmc_shmem_t *shm[2];
+	tmc_mspace heap[2];
+	atomic_bool stop;
+} two;
+
+/* Blocks of the heap that was not used last are looked for in all arenas. */
+static void *use_both(void *arg)
+{
+	char *p[2] = { NULL };
+	size_t i;
+
+	while (!two.stop) {
+		for (i = 0; i < 2; i++)
+			p[i] = tmc_mspace_malloc(two.heap[i], 100);
+		for (i = 0; i < 2; i++)
+			if (tmc_mspace_usable_size(p[i]) < 100)
+				return p[i];
+		for (i = 0; i < 2; i++)
+			tmc_mspace_free(p[i]);
+	}
+	return arg;
+}
+
+static int close_both(struct peer *self, void *arg)
+{
+	void *base[2];
+	size_t i;
+
+	PEER_CHECK(self && !arg);
+	for (i = 0; i < 2; i++) {
+		base[i] = tmc_shmem_address(two.shm[i]);
+		tmc_shmem_close(two.shm[i]);
+	}
+	for (i = 0; i < 2; i++)
+		PEER_CHECK(tmc_shmem_create_anonymous(NULL, base[i], MIB));
+	return 0;
+}
+
+static void a_child_closes_what_threads_of_its_parent_use(void **state)
+{
+	pthread_t thread[3];
+	void *failed;
+	int i, k;
+
+	(void)state;
+	if (UNDER_SANITIZER)
+		skip(); /* see above */
+	for (i = 0; i < 2; i++) {
+		two.shm[i] = tmc_shmem_create_anonymous(NULL, NULL, GIB);
+		two.heap[i] = tmc_mspace_create_special(
+			0, TMC_MSPACE_LOCKED, tmc_shmem_alloc(two.shm[i]));
+		assert_non_null(two.heap[i]);
+	}
+	for (i = 0; i < 3; i++)
+		assert_int_equal(
+			pthread_create(&thread[i], NULL, use_both, NULL), 0);
+	for (k = 0; k < 200; k++)
+		assert_int_equal(peer_run(close_both, NULL), 0);
+	two.stop = true;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(pthread_join(thread[i], &failed), 0);
+		assert_null(failed);
+	}
+	for (i = 0; i < 2; i++)
+		tmc_shmem_close(two.shm[i]);
+}
+
+/* ----- what is at hand ----- */
 
 /*
  * Who closes another arena can be late: our thread has seen that something has
@@ -318,6 +407,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_heap_may_end_while_threads_that_used_it_do),
+		cmocka_unit_test(a_child_closes_what_threads_of_its_parent_use),
 		cmocka_unit_test(what_is_taken_away_late_is_shown_again),
 		cmocka_unit_test(
 			given_memory_can_be_given_again_without_destroy),
