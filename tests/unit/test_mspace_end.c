@@ -7,9 +7,11 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <shmem.h>
@@ -403,6 +405,56 @@ static void the_heap_that_is_there_now_is_accessed(void **state)
 	munmap(base, LEN);
 }
 
+/* ----- another process's destroy ----- */
+
+/* Uses what the parent has destroyed meanwhile, or now. */
+static int use_too_late(struct peer *self, void *call)
+{
+	char *p = tmc_mspace_malloc(w.heap, 100);
+	uint64_t word;
+
+	PEER_CHECK(p && !peer_put(self, 0) && !peer_get(self, &word));
+	if (call) {
+		tmc_mspace_free(p);
+		return 0;
+	}
+	errno = 0;
+	PEER_CHECK(!tmc_mspace_malloc(w.heap, 100) && errno == EINVAL);
+	PEER_CHECK(!tmc_mspace_malloc(w.heap, 10) && errno == EINVAL);
+	return 0;
+}
+
+static size_t blocks(void)
+{
+	struct stat st;
+
+	return fstat(tmc_shmem_fd(w.shm), &st) ? 0 : (size_t)st.st_blocks;
+}
+
+static void a_heap_is_not_used_after_another_process_destroyed_it(void **state)
+{
+	struct peer peer;
+	uint64_t word;
+	size_t i, before;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(new_arena(), 0);
+		before = blocks();
+		assert_int_equal(peer_fork(&peer, use_too_late, i ? &w : NULL),
+				 0);
+		assert_int_equal(peer_get(&peer, &word), 0);
+		assert_true(tmc_mspace_destroy(w.heap) > 0);
+		assert_true(blocks() < before);
+		before = blocks();
+		assert_int_equal(peer_put(&peer, 0), 0);
+		assert_int_equal(peer_end(&peer), i ? 128 + SIGABRT : 0);
+		/* But for the page that says so. */
+		assert_in_range(blocks(), before, before + 8 * 2);
+		tmc_shmem_close(w.shm);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +464,8 @@ int main(void)
 		cmocka_unit_test(
 			given_memory_can_be_given_again_without_destroy),
 		cmocka_unit_test(the_heap_that_is_there_now_is_accessed),
+		cmocka_unit_test(
+			a_heap_is_not_used_after_another_process_destroyed_it),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);
