@@ -87,6 +87,12 @@ static int create_at_base(struct shmi_heap *hp,
 	hp->h = (struct heap_hdr *)start;
 	if (n > HEAP_COUNT || n <= shmi_chunk_heads(hp, start, n))
 		return -ENOMEM;
+	/* Of an arena, pages that are there. */
+	if (plan->arena && !plan->arena->writable)
+		return -EACCES;
+	if (plan->arena && start - plan->arena->c.base + n * HEAP_SLICE >
+				   shmi_size_now(plan->arena))
+		return -ENOMEM;
 	err = shmi_heap_have(hp, hp->h, sizeof(*hp->h) + n * sizeof(uint32_t));
 	if (err)
 		return err;
