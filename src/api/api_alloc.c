@@ -375,7 +375,7 @@ static int map_from_arena(const tmc_alloc_t *alloc, void *start, size_t size,
 		err = shmi_size_grow(a, where, rounded,
 				     tmc_alloc_get_populate(alloc), &off);
 	*at = shmi_arena_base(a) + off;
-	shmi_arena_close(a);
+	shmi_arena_done(a);
 	return err;
 }
 
@@ -472,7 +472,7 @@ int tmc_alloc_unmap(void *start, size_t size)
 		err = arena_tail(a, start, size, &off, &rounded);
 		if (!err)
 			err = shmi_size_shrink(a, off, rounded);
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	} else {
 		err = shmi_page_unmap(start, size);
 	}
@@ -511,7 +511,7 @@ static int remap(void *old, size_t old_len, size_t new_len, int flags,
 	*at = old;
 	if (a) {
 		err = remap_tail(a, old, old_len, new_len, flags);
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 		return err;
 	}
 	return shmi_page_remap(old, old_len, new_len,

@@ -60,7 +60,7 @@ static tmc_mspace create(void *base, size_t capacity, unsigned int flags,
 	if (!err)
 		err = shmi_heap_create(&plan, &h);
 	if (plan.arena)
-		shmi_arena_close(plan.arena);
+		shmi_arena_done(plan.arena);
 	SHMI_API_END;
 	return shmi_api_result(err) ? NULL : h;
 }

@@ -25,7 +25,8 @@
  * Both mutexes are taken before the fork and given back after it, so the child
  * finds the lists whole, and has no descriptor that is not in them. What another
  * thread of the parent was doing with the arena's lock is the parent's; that
- * mutex of the child is made anew.
+ * mutex of the child is made anew. Nor does the child have the calls of those
+ * threads, for whose length they had arenas.
  */
 #include "arena.h"
 
@@ -166,9 +167,19 @@ static void join(struct shmi_arena *a)
 	shmi_lock_reinit(&a->lock, a->fd, slot);
 }
 
+/* Its handles were closed while another thread of the parent used it; the slot
+ * is the parent's. Not freed: free() may be a heap of ours, and before its own
+ * handler. */
+static void leave_to_parent(struct shmi_arena *a)
+{
+	unmap_all(a);
+	shmi_os_close(a->hugefd);
+	shmi_os_close(a->fd);
+}
+
 static void after_fork_in_child(void)
 {
-	struct shmi_arena *a;
+	struct shmi_arena **at = &arenas, *a;
 
 	shmi_lock_forked();
 	for (; openings; openings = openings->next) {
@@ -178,9 +189,16 @@ static void after_fork_in_child(void)
 		shmi_os_close(openings->hugefd);
 		shmi_os_close(openings->fd);
 	}
-	for (a = arenas; a; a = a->next) {
+	while ((a = *at)) {
 		unpoison(a);
-		join(a);
+		a->uses = 0;
+		if (a->refs) {
+			join(a);
+			at = &a->next;
+		} else {
+			*at = a->next;
+			leave_to_parent(a);
+		}
 	}
 	pthread_cond_init(&ended, NULL); /* who waited is the parent's */
 	pthread_mutex_unlock(&registry); /* taken by this thread */
@@ -357,13 +375,14 @@ void shmi_arena_on_close(void (*closes)(void))
 }
 
 /* Under the same lock as the unmap, so that an open right after a close finds
- * the addresses free. */
-void shmi_arena_close(struct shmi_arena *a)
+ * the addresses free. @count: of which one goes. */
+static void give_back(struct shmi_arena *a, unsigned int *count)
 {
 	struct shmi_arena **at = &arenas;
 
 	pthread_mutex_lock(&registry);
-	if (--a->refs == 0) {
+	--*count;
+	if (!a->refs && !a->uses) {
 		if (on_close)
 			on_close();
 		while (*at != a)
@@ -377,6 +396,16 @@ void shmi_arena_close(struct shmi_arena *a)
 		free(a);
 	}
 	pthread_mutex_unlock(&registry);
+}
+
+void shmi_arena_close(struct shmi_arena *a)
+{
+	give_back(a, &a->refs);
+}
+
+void shmi_arena_done(struct shmi_arena *a)
+{
+	give_back(a, &a->uses);
 }
 
 struct wanted {
@@ -394,15 +423,18 @@ static bool is_wanted(const struct shmi_arena *a, const struct wanted *w)
 	return a->dev == w->dev && a->ino == w->ino;
 }
 
-static struct shmi_arena *get(const struct wanted *w)
+/* For a handle, or a call. */
+static struct shmi_arena *get(const struct wanted *w, bool handle)
 {
 	struct shmi_arena *a;
 
 	pthread_mutex_lock(&registry);
 	for (a = arenas; a && !is_wanted(a, w); a = a->next)
 		;
-	if (a)
+	if (a && handle)
 		a->refs++;
+	else if (a)
+		a->uses++;
 	pthread_mutex_unlock(&registry);
 	return a;
 }
@@ -411,21 +443,21 @@ struct shmi_arena *shmi_arena_by_id(unsigned long id)
 {
 	struct wanted w = { .id = id };
 
-	return id ? get(&w) : NULL;
+	return id ? get(&w, false) : NULL;
 }
 
 struct shmi_arena *shmi_arena_around(const void *p)
 {
 	struct wanted w = { .p = p };
 
-	return p ? get(&w) : NULL;
+	return p ? get(&w, false) : NULL;
 }
 
 struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino)
 {
 	struct wanted w = { .dev = dev, .ino = ino };
 
-	return get(&w);
+	return get(&w, true);
 }
 
 /*

@@ -24,7 +24,8 @@ struct shmi_arena {
 	unsigned int populating;  /* grows of ours outside the lock; under it */
 
 	/* The registry's, under its lock. */
-	unsigned int refs;
+	unsigned int refs; /* of handles */
+	unsigned int uses; /* by calls that are under way */
 	uint64_t dev, ino; /* of the arena's file */
 	unsigned long id;  /* never used twice in a process */
 	struct shmi_arena *next;
@@ -42,8 +43,9 @@ static inline char *shmi_arena_base(const struct shmi_arena *a)
 	return (char *)(uintptr_t)a->c.base;
 }
 
-/* Gives a reference back; the last one unmaps and closes. */
+/* Give a handle's reference back, or a call's; the last one unmaps and closes. */
 void shmi_arena_close(struct shmi_arena *a);
+void shmi_arena_done(struct shmi_arena *a);
 
 /*
  * Registers what is done at a fork, if it is not yet. Who holds a lock of his
@@ -56,8 +58,9 @@ void shmi_arena_watch_fork(void);
 void shmi_arena_on_close(void (*closes)(void));
 
 /*
- * The open arena with @id or around @p, with one more reference, which the
- * caller gives back with shmi_arena_close(); NULL if there is none.
+ * The open arena with @id or around @p, for the length of a call: it stays
+ * until shmi_arena_done(). NULL if there is none. In a child there is no such
+ * call but the caller's own.
  */
 struct shmi_arena *shmi_arena_by_id(unsigned long id);
 struct shmi_arena *shmi_arena_around(const void *p);
@@ -116,7 +119,7 @@ void shmi_arena_register(struct shmi_opening *o, struct shmi_arena *a,
 			 bool alone);
 /* One that was a reader's and has a slot now; @alone: as above. */
 void shmi_arena_now_writable(struct shmi_arena *a, bool alone);
-/* The one with this file, with one more reference. */
+/* The one with this file, with one more reference, for a handle. */
 struct shmi_arena *shmi_arena_find_file(uint64_t dev, uint64_t ino);
 /* Maps an arena that is open for reading for writing, too, and puts @fd and
  * @hugefd in the place of its descriptors; they stay the caller's. */

@@ -33,12 +33,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLICES 4u /* of a heap that says nothing */
-#define NOGROW 0x2u	/* TMC_MSPACE_NOGROW */
+#define NOGROW 0x2u /* TMC_MSPACE_NOGROW */
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct shmi_heap *heaps; /* under registry */
+static unsigned long last_id;	/* under registry */
 
 /* ----- the message ----- */
 
@@ -64,10 +64,13 @@ static void repair(struct shmi_heap *hp)
 
 static int current(struct shmi_heap *hp)
 {
-	struct heap_hdr *h = hp->h;
+	struct heap_hdr *h;
 	uint64_t deaths;
 	int err = 0;
 
+	if (hp->gone)
+		return -EINVAL;
+	h = hp->h;
 	if (h->magic != HEAP_MAGIC) /* another process destroyed it */
 		return -EINVAL;
 	if (hp->torn || hp->gen != h->gen || !hp->nchunks)
@@ -92,17 +95,37 @@ static int current(struct shmi_heap *hp)
 	return err;
 }
 
+static int take(struct shmi_heap *hp)
+{
+	if (hp->arena)
+		return shmi_size_lock(hp->arena);
+	pthread_mutex_lock(&hp->mutex);
+	return 0;
+}
+
 int shmi_heap_lock(struct shmi_heap *hp)
 {
-	int err = 0;
+	int err = take(hp);
 
-	if (hp->arena)
-		err = shmi_size_lock(hp->arena);
-	else
-		pthread_mutex_lock(&hp->mutex);
 	if (err)
 		return err;
 	err = current(hp);
+	if (err)
+		shmi_heap_unlock(hp);
+	return err;
+}
+
+/* If another process has destroyed the heap its header is a hole. */
+int shmi_heap_lock_late(struct shmi_heap *hp)
+{
+	int err = take(hp);
+
+	if (err)
+		return err;
+	err = hp->gone ? -EINVAL
+		       : shmi_heap_have(hp, hp->h, sizeof(hp->h->magic));
+	if (!err)
+		err = current(hp);
 	if (err)
 		shmi_heap_unlock(hp);
 	return err;
@@ -214,16 +237,34 @@ static void doubt_chunks(struct shmi_heap *hp)
 	unpoison_all(hp);
 }
 
+/* What is known of a heap goes, if nobody holds it. */
+static void let_go(struct shmi_heap **at)
+{
+	struct shmi_heap *hp = *at;
+
+	if (hp->holds)
+		return;
+	*at = hp->next;
+	pthread_mutex_destroy(&hp->mutex);
+	shmi_os_unmap(hp, sizeof(*hp));
+}
+
 /* What the parent's threads own is theirs. */
 static void after_fork_in_child(void)
 {
-	struct shmi_heap *hp;
+	struct shmi_heap **at = &heaps, *hp;
 
 	shmi_view_forked();
-	for (hp = heaps; hp; hp = hp->next) {
-		doubt_chunks(hp);
+	while ((hp = *at)) {
 		pthread_mutex_init(&hp->mutex, NULL);
-		hp->life = 0; /* comes in anew */
+		hp->life = 0;  /* comes in anew */
+		hp->holds = 0; /* threads that were ending are not here */
+		if (hp->h) {
+			doubt_chunks(hp);
+			at = &hp->next;
+		} else {
+			let_go(at);
+		}
 	}
 	pthread_mutex_unlock(&registry);
 }
@@ -243,12 +284,9 @@ static void set_up(void)
 
 static void drop(struct shmi_heap **at)
 {
-	struct shmi_heap *hp = *at;
-
-	*at = hp->next;
 	shmi_view_void();
-	pthread_mutex_destroy(&hp->mutex);
-	shmi_os_unmap(hp, sizeof(*hp));
+	(*at)->h = NULL;
+	let_go(at);
 }
 
 static bool still_open(const struct shmi_heap *hp)
@@ -259,7 +297,7 @@ static bool still_open(const struct shmi_heap *hp)
 		return true;
 	a = shmi_arena_by_id(hp->arena_id);
 	if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	return a;
 }
 
@@ -322,11 +360,12 @@ static int meet(struct heap_hdr *h, bool trust, struct shmi_heap **out)
 			err = -ENOMEM;
 	}
 	if (!err) {
+		(*out)->id = ++last_id;
 		(*out)->next = heaps;
 		heaps = *out;
 	}
 	if (a)
-		shmi_arena_close(a);
+		shmi_arena_done(a);
 	return err;
 }
 
@@ -338,7 +377,8 @@ struct heap_hdr *shmi_heap_private_around(const void *p)
 
 	pthread_mutex_lock(&registry);
 	for (hp = heaps; hp && !found; hp = hp->next)
-		for (i = 0; !hp->arena && i < hp->nchunks && !found; i++)
+		for (i = 0; !hp->arena && hp->h && i < hp->nchunks && !found;
+		     i++)
 			if ((uintptr_t)p - hp->chunk[i].start <
 			    hp->chunk[i].nslices * HEAP_SLICE)
 				found = hp->h;
@@ -348,17 +388,17 @@ struct heap_hdr *shmi_heap_private_around(const void *p)
 
 /*
  * A process that has come in keeps the heap's address from being used anew
- * (destroy), unless that is memory of the user's own. A forked child that has not
- * may find another heap there, or nothing; no thread of it uses what it knows of
- * its parent's.
+ * (destroy). A forked child that has not may find another heap there, or
+ * nothing; no thread of it uses what it knows of its parent's. Nor does memory
+ * that was given keep its heap: it may be another's file by now, or none, and
+ * is looked at where that is asked for (access_with_base).
  */
-static bool still_same(const struct shmi_heap *hp)
+static bool still_same(const struct shmi_heap *hp, bool trust)
 {
 	const struct heap_hdr *h = hp->h;
 
-	if (!hp->arena ||
-	    (!(hp->flags & HEAP_GIVEN) &&
-	     atomic_load_explicit(&hp->life, memory_order_relaxed)))
+	if (!trust && (!hp->arena ||
+		       atomic_load_explicit(&hp->life, memory_order_relaxed)))
 		return true;
 	return !may_be_heap(h, hp->arena) && h->magic == HEAP_MAGIC &&
 	       secret_of(h) == hp->secret;
@@ -374,7 +414,7 @@ static int find(const void *p, bool trust, struct shmi_heap **out)
 	pthread_mutex_lock(&registry);
 	while (*at && (*at)->h != h)
 		at = &(*at)->next;
-	if (*at && (!still_open(*at) || !still_same(*at)))
+	if (*at && (!still_open(*at) || !still_same(*at, trust)))
 		drop(at);
 	else
 		hp = *at;
@@ -394,6 +434,50 @@ static int find(const void *p, bool trust, struct shmi_heap **out)
 	return 0;
 }
 
+bool shmi_heap_is_open(unsigned long id, uint64_t owner, bool hold)
+{
+	struct shmi_heap **at = &heaps, *hp;
+	struct shmi_arena *a = NULL;
+	bool same = false;
+
+	pthread_mutex_lock(&registry);
+	while (*at && (*at)->id != id)
+		at = &(*at)->next;
+	hp = *at;
+	if (hp && hp->arena)
+		a = shmi_arena_by_id(hp->arena_id);
+	if (hp && hp->arena && !a)
+		drop(at);
+	else if (hp && hp->h)
+		/* acquire: and then slot is right */
+		same = heap_owner_life(owner) ==
+			       atomic_load_explicit(&hp->life,
+						    memory_order_acquire) &&
+		       heap_owner_slot(owner) == hp->slot;
+	if (same && hold)
+		hp->holds++; /* and the reference is its */
+	else if (a)
+		shmi_arena_done(a);
+	pthread_mutex_unlock(&registry);
+	return same;
+}
+
+void shmi_heap_release(struct shmi_heap *hp)
+{
+	struct shmi_arena *a = hp->arena;
+	struct shmi_heap **at = &heaps;
+
+	pthread_mutex_lock(&registry);
+	hp->holds--;
+	while (*at != hp)
+		at = &(*at)->next;
+	if (!hp->h)
+		let_go(at);
+	if (a)
+		shmi_arena_done(a);
+	pthread_mutex_unlock(&registry);
+}
+
 int shmi_heap_get(const void *p, struct shmi_heap **out)
 {
 	return find(p, false, out);
@@ -404,127 +488,9 @@ int shmi_heap_get_at(const void *p, struct shmi_heap **out)
 	return find(p, true, out);
 }
 
-/* ----- create ----- */
+/* ----- ended ----- */
 
-/* Into pages that are ours alone. */
-static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
-			uint64_t n)
-{
-	struct heap_hdr *h = hp->h;
-	/* And as many entries of chunks as one page has. */
-	int err = shmi_heap_have(hp, h, 4096 + 64);
-
-	if (!err)
-		err = shmi_heap_have(hp, (void *)h->life, sizeof(h->life));
-	if (!err)
-		err = shmi_chunk_table(hp, (uintptr_t)h, n, sizeof(*h));
-	if (!err)
-		err = shmi_os_random(&h->secret, sizeof(h->secret));
-	if (err)
-		return err;
-	/* So that no small number and no address, which users have at the start
-	 * of their blocks, looks like a free block's word. */
-	h->secret = (h->secret & ~((uint64_t)3 << 62)) | (uint64_t)1 << 63;
-	h->format = HEAP_FORMAT;
-	h->flags = plan->flags | (plan->base ? HEAP_GIVEN : 0);
-	h->self = (uintptr_t)h;
-	h->chunk[0].start = (uintptr_t)h;
-	h->chunk[0].nslices = (uint32_t)n;
-	h->chunk[0].nhead = (uint32_t)shmi_chunk_heads(hp, (uintptr_t)h, n);
-	h->nchunks = 1;
-	h->peak = n * HEAP_SLICE;
-	if (hp->arena)
-		h->deaths = hp->arena->lock.h->deaths;
-	h->magic = HEAP_MAGIC;
-	return 0;
-}
-
-/* The heap appears with the arena's new size, or not at all. */
-static int create_in_arena(struct shmi_heap *hp,
-			   const struct shmi_heap_plan *plan, uint64_t n)
-{
-	uint64_t at, by;
-	int err = shmi_size_lock(hp->arena);
-
-	if (err)
-		return err;
-	err = shmi_chunk_stage(hp, n, &at, &by);
-	if (!err) {
-		uint64_t start = heap_slice_up(hp->arena->c.base + at);
-
-		hp->h = (struct heap_hdr *)(uintptr_t)start;
-		n = (hp->arena->c.base + at + by - start) / HEAP_SLICE;
-		err = write_header(hp, plan, n);
-		if (err)
-			shmi_size_unstage(hp->arena);
-		else
-			shmi_size_publish(hp->arena, at + by);
-	}
-	shmi_size_unlock(hp->arena);
-	return err;
-}
-
-static int create_at_base(struct shmi_heap *hp,
-			  const struct shmi_heap_plan *plan)
-{
-	uintptr_t base = (uintptr_t)plan->base;
-	uintptr_t start = heap_slice_up(base);
-	uint64_t n;
-	int err;
-
-	if (start < base || start - base > plan->capacity)
-		return -ENOMEM;
-	n = (plan->capacity - (start - base)) / HEAP_SLICE;
-	hp->h = (struct heap_hdr *)start;
-	if (n > HEAP_COUNT || n <= shmi_chunk_heads(hp, start, n))
-		return -ENOMEM;
-	err = shmi_heap_have(hp, hp->h, sizeof(*hp->h) + n * sizeof(uint32_t));
-	if (err)
-		return err;
-	memset(hp->h, 0, sizeof(*hp->h) + n * sizeof(uint32_t));
-	return write_header(hp, plan, n);
-}
-
-int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
-{
-	struct shmi_heap tmp = { .arena = plan->arena,
-				 .populate = plan->populate,
-				 .how.pagesize = shmi_os_pagesize() };
-	uint64_t n =
-		plan->capacity ? heap_slices(plan->capacity) : FIRST_SLICES;
-	uint64_t start;
-	struct shmi_heap *hp;
-	int err;
-
-	n += heap_slices(sizeof(struct heap_hdr) + n * sizeof(uint32_t));
-	if (plan->capacity > HEAP_COUNT * HEAP_SLICE / 2)
-		return -ENOMEM;
-	if (plan->base) {
-		err = create_at_base(&tmp, plan);
-	} else if (plan->arena) {
-		err = create_in_arena(&tmp, plan, n);
-	} else {
-		tmp.how = *plan->how;
-		err = shmi_chunk_map(plan->how, n, &start);
-		if (!err) {
-			tmp.h = (struct heap_hdr *)(uintptr_t)start;
-			err = write_header(&tmp, plan, n);
-		}
-	}
-	if (!err)
-		err = shmi_heap_get_at(tmp.h, &hp);
-	if (err)
-		return err;
-	if (!plan->arena && !plan->base) {
-		hp->how = *plan->how;
-		hp->populate = plan->populate;
-		hp->growable = !(plan->flags & NOGROW);
-	}
-	*out = tmp.h;
-	return 0;
-}
-
-static void forget(struct heap_hdr *h)
+void shmi_heap_forget(struct heap_hdr *h)
 {
 	struct shmi_heap **at = &heaps;
 
@@ -536,65 +502,25 @@ static void forget(struct heap_hdr *h)
 	pthread_mutex_unlock(&registry);
 }
 
-/* Under the lock. Whether another process that is alive has come to the heap.
- * A slot's next user is taken for the one that came. */
-static bool others_came(const struct shmi_heap *hp)
+void shmi_heap_end(struct shmi_heap *hp)
 {
-	uint32_t slot, life;
-
-	for (slot = 0; hp->arena && slot < LAYOUT_SLOTS; slot++) {
-		life = hp->h->life[slot] & HEAP_THREADS;
-		if (life && slot != hp->slot &&
-		    !shmi_heap_owner_dead(hp, heap_owner(slot, life, 0)))
-			return true;
-	}
-	return false;
+	hp->gone = true;
+	unpoison_all(hp);
 }
 
-/*
- * magic first: the heap is gone then, and what a death leaves is pages that
- * are nobody's. From the last chunk to the first, since only the arena's tail
- * can be cut; what is below something else is punched out. So is memory that
- * the caller gave: it stays his, wherever it is.
- *
- * The same goes for all of it if other processes have come to the heap and are
- * alive. They know nothing of its end: their threads have spans there at hand,
- * and the common malloc and free ask no header. If the tail was cut, the next heap
- * could be where this one was. To them it would be the old one, with the old
- * secret, and what they free they would push as owners into spans of others. As
- * it is, no later heap has an address that they know, and what they read there
- * is zeroes: no block, no heap. The arena's end stays where it is, as it does
- * after a death in here; there is nothing for a recovery to do.
- */
-int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
+void shmi_heap_end_at(struct heap_hdr *h)
 {
 	struct shmi_heap *hp;
-	struct shmi_arena *a;
-	int err = shmi_heap_get(h, &hp);
-	bool known;
-	uint32_t i;
+	bool open;
 
-	if (!err)
-		err = shmi_heap_lock(hp);
-	if (err)
-		return err;
-	known = others_came(hp);
-	*freed = shmi_heap_footprint(hp);
-	a = hp->arena;
-	h->magic = 0;
-	unpoison_all(hp);
-	shmi_heap_unlock(hp);
-	for (i = hp->nchunks; i-- > 0;) {
-		uint64_t start = hp->chunk[i].start;
-		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
-
-		if (a &&
-		    (known || hp->flags & HEAP_GIVEN ||
-		     shmi_size_shrink(a, start - a->c.base, len) == -EINVAL))
-			shmi_heap_punch(hp, start, len);
-		else if (!a && hp->growable)
-			shmi_page_unmap((void *)(uintptr_t)start, len);
+	pthread_mutex_lock(&registry);
+	for (hp = heaps; hp && hp->h != h; hp = hp->next)
+		;
+	open = hp && still_open(hp);
+	pthread_mutex_unlock(&registry);
+	if (open && !take(hp)) {
+		shmi_heap_end(hp);
+		shmi_heap_unlock(hp);
 	}
-	forget(h);
-	return 0;
+	shmi_heap_forget(h);
 }

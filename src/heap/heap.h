@@ -15,7 +15,8 @@
  * the arena's lock. Chunks are copied and checked under the lock.
  */
 struct shmi_heap {
-	struct heap_hdr *h;
+	struct heap_hdr *h;	  /* NULL: forgotten, but held */
+	unsigned long id;	  /* no other heap has it, now or later */
 	struct shmi_arena *arena; /* without a reference: used only while the
 				   * epoch says that none has closed; NULL:
 				   * other memory */
@@ -27,6 +28,8 @@ struct shmi_heap {
 	/* Who we are in owner words; slot is right when life is not 0. */
 	uint32_t slot;
 	_Atomic uint32_t life;
+	uint32_t holds;
+	bool gone;    /* lock; destroyed by us: there may be no memory */
 	bool torn;    /* without an arena: who made us by fork may have had a
 		       * thread in it then */
 	uint32_t gen; /* h->gen when chunk[] was copied */
@@ -130,7 +133,7 @@ int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices);
  * so. */
 bool shmi_heap_less(struct shmi_heap *hp);
 
-/* ----- heap.c: heaps ----- */
+/* ----- heap_make.c ----- */
 
 /* What create is told. */
 struct shmi_heap_plan {
@@ -144,14 +147,32 @@ struct shmi_heap_plan {
 
 int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out);
 int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed);
+
+/* ----- heap.c: heaps ----- */
+
 /* This process's view of the heap at @h, which may be anything; for _at it is
  * memory that can be read: 0, -EINVAL, -EACCES. */
 int shmi_heap_get(const void *h, struct shmi_heap **out);
 int shmi_heap_get_at(const void *h, struct shmi_heap **out);
+/*
+ * Whether the heap that was @id is as it was, and we are @owner in it still.
+ * @hold: then what is known of it and its arena's mapping stay until release,
+ * whoever destroys the one or closes the other.
+ */
+bool shmi_heap_is_open(unsigned long id, uint64_t owner, bool hold);
+void shmi_heap_release(struct shmi_heap *hp);
 /* The heap outside of any arena that has @p in a chunk; NULL. */
 struct heap_hdr *shmi_heap_private_around(const void *p);
 /* Under heap_lock: 0 or -errno; the copy of the chunks is current then. */
 int shmi_heap_lock(struct shmi_heap *hp);
+/* Under the lock: the heap is no more. Who comes into the lock after that, as a
+ * thread that ends, touches nothing. */
+void shmi_heap_end(struct shmi_heap *hp);
+void shmi_heap_forget(struct heap_hdr *h);
+/* Both for the heap that was in memory which is given anew: it needs no destroy. */
+void shmi_heap_end_at(struct heap_hdr *h);
+/* The same where it may have been destroyed. */
+int shmi_heap_lock_late(struct shmi_heap *hp);
 void shmi_heap_unlock(struct shmi_heap *hp);
 bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner);
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp);

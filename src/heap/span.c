@@ -116,11 +116,13 @@ static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 	return n < left ? n : left;
 }
 
+/* A span of a heap that another process has destroyed is a hole: all is new. */
 static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
 	uint32_t ready = get(r->ready), more;
 
-	if (ready >= span_bytes(r, class))
+	if (ready >= span_bytes(r, class) ||
+	    get(r->mark) != heap_mark(t->hp, r, class))
 		return false;
 	more = fill_bytes(t->hp, r, class, ready);
 	if (shmi_heap_have(t->hp, (char *)(r + 1) + ready, more))
@@ -555,6 +557,9 @@ void shmi_span_free_edge(void *p, struct shmi_thread *t)
 	uint32_t class = shmi_span_class(t->hp, r);
 
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
+	/* The same: its state leads here. */
+	if (get(r->mark) != heap_mark(t->hp, r, class))
+		shmi_heap_die("no block", p, t->h);
 	if (get(r->owner) != t->owner)
 		t->of[class].full = true;
 	put(t, r, class, p);

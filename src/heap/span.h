@@ -40,8 +40,8 @@ struct shmi_thread {
 	uint64_t epoch;
 	uintptr_t lo; /* memory in which a head of this heap may be: no fault */
 	uint64_t len;
-	uint64_t owner;		/* our mark in the spans that are ours */
-	unsigned long arena_id; /* hp's */
+	uint64_t owner;	  /* our mark in the spans that are ours */
+	unsigned long id; /* hp's */
 	struct shmi_heap *hp;
 	struct heap_known *map; /* for the view */
 	/* Our spans: a ring for each class, in one table. */

@@ -188,7 +188,7 @@ void shmi_span_leave(struct shmi_thread *t)
 {
 	uint32_t e, class, left = 0;
 
-	if (shmi_heap_lock(t->hp))
+	if (shmi_heap_lock_late(t->hp))
 		return;
 	while (t->nheld) {
 		struct heap_run *r = t->held[--t->nheld].run;

@@ -48,11 +48,10 @@ void shmi_thread_show_map(struct shmi_thread *t)
 			      memory_order_relaxed);
 }
 
-/* What the quick ways see. A move of the epoch in between takes it away again,
- * or is one that our heap has outlived. */
-static void show(struct shmi_thread *t, uint64_t epoch)
+/* What the quick ways see. Who moves the epoch may take it away late, when we
+ * have found that our heap has outlived that: the next call shows it again. */
+static void show(struct shmi_thread *t)
 {
-	t->epoch = epoch;
 	shmi_thread_show_map(t);
 	atomic_store_explicit(&t->view.h, t->h, memory_order_relaxed);
 }
@@ -62,16 +61,12 @@ static bool still_good(struct shmi_thread *t)
 {
 	uint64_t now =
 		atomic_load_explicit(&shmi_heap_epoch, memory_order_relaxed);
-	struct shmi_heap *hp;
 
 	if (t->epoch == now)
 		return true;
-	if (shmi_heap_get(t->h, &hp) || hp != t->hp ||
-	    hp->secret != t->secret || hp->arena_id != t->arena_id ||
-	    hp->slot != heap_owner_slot(t->owner) ||
-	    hp->life != heap_owner_life(t->owner))
+	if (!shmi_heap_is_open(t->id, t->owner, false))
 		return false;
-	show(t, now);
+	t->epoch = now;
 	return true;
 }
 
@@ -83,11 +78,12 @@ static void ends(void *list)
 	 * mark that there is something. */
 	for (t = shmi_thread_last; t != &no_heaps; t = next) {
 		next = t->next;
-		/* Another process may have destroyed the heap, and its header
-		 * is a hole then. */
-		if (still_good(t) &&
-		    !shmi_heap_have(t->hp, t->h, sizeof(t->h->magic)))
+		/* Its user is done with the heap, and may have told somebody
+		 * who destroys it now, or closes the arena. */
+		if (shmi_heap_is_open(t->id, t->owner, true)) {
 			shmi_span_leave(t);
+			shmi_heap_release(t->hp);
+		}
 		let_go(t);
 	}
 	shmi_thread_last = &no_heaps;
@@ -163,7 +159,8 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	t->hp = hp;
 	t->secret = hp->secret;
 	t->end = SPAN_END;
-	t->arena_id = hp->arena_id;
+	t->id = hp->id;
+	t->epoch = epoch;
 	shmi_view_add(&t->view, HEAP_THREADS);
 	t->owner = heap_owner(hp->slot, hp->life, t->view.number);
 	t->spare = SPAN_NO_ENTRY;
@@ -174,7 +171,7 @@ static int make(struct heap_hdr *h, struct shmi_heap *hp, uint64_t epoch,
 	for (i = 0; i < HEAP_CLASSES; i++)
 		t->of[i].ring = SPAN_NO_ENTRY;
 	shmi_thread_refresh(t);
-	show(t, epoch);
+	show(t);
 	*out = t;
 	return 0;
 }
@@ -199,6 +196,7 @@ int shmi_thread_get(struct heap_hdr *h, struct shmi_thread **out)
 		if (t->h == h || !still_good(t)) {
 			*at = t->next;
 			if (t->h == h && still_good(t)) {
+				show(t);
 				first(t);
 				*out = t;
 				shmi_os_cancel_restore(cancel);
@@ -236,7 +234,7 @@ static struct heap_hdr *heap_named(const void *p)
 	/* Of the same arena, or it is no block. */
 	if (h - a->c.base >= a->c.maxsize)
 		h = 0;
-	shmi_arena_close(a);
+	shmi_arena_done(a);
 	return (struct heap_hdr *)(uintptr_t)h;
 }
 

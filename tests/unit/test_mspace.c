@@ -393,6 +393,25 @@ static void a_heap_lives_in_memory_of_the_caller(void **state)
 	assert_int_equal(tmc_mspace_check(heap), 0);
 }
 
+/* Nor is anything written where there is no room. */
+static void a_heap_ends_with_the_pages_that_are_there(void **state)
+{
+	char *base = tmc_shmem_grow(shm, 2 * MIB);
+	size_t size = tmc_shmem_current_size(shm), i;
+
+	(void)state;
+	memset(base, 7, 2 * MIB);
+	assert_null_errno(tmc_mspace_create_with_base(base, 8 * MIB, 0),
+			  ENOMEM);
+	assert_null_errno(
+		tmc_mspace_create_with_base(base, 2 * MIB + 64 * KIB, 0),
+		ENOMEM);
+	for (i = 0; i < 2 * MIB; i++)
+		assert_int_equal(base[i], 7);
+	assert_int_equal(tmc_shmem_current_size(shm), size);
+	assert_non_null(tmc_mspace_create_with_base(base, 2 * MIB, 0));
+}
+
 static void a_private_heap_works_too(void **state)
 {
 	tmc_mspace heap = tmc_mspace_create(0, 0);
@@ -489,6 +508,10 @@ static int look_only(struct peer *self, void *heap)
 	PEER_CHECK(tmc_mspace_check(heap) == -1 && errno == EACCES);
 	alloc = *tmc_shmem_alloc(ro);
 	PEER_CHECK(!tmc_mspace_create_special(0, 0, &alloc) && errno == EACCES);
+	PEER_CHECK(!tmc_mspace_create_with_base(tmc_shmem_address(ro),
+						tmc_shmem_current_size(ro),
+						0) &&
+		   errno == EACCES);
 	PEER_CHECK(!tmc_mspace_allocator(heap) && errno == EACCES);
 	return 0;
 }
@@ -569,6 +592,7 @@ int main(void)
 		TEST(sizes_that_wrap_are_enomem),
 		TEST(what_is_no_heap_is_refused),
 		TEST(a_heap_lives_in_memory_of_the_caller),
+		TEST(a_heap_ends_with_the_pages_that_are_there),
 		TEST(a_private_heap_works_too),
 		TEST(what_a_thread_leaves_is_taken_over),
 		TEST(a_heap_stops_at_the_arenas_maximum),
