@@ -251,32 +251,33 @@ need-cmocka:
 		$(CC) -E - >/dev/null 2>&1 || $(MAKE) --no-print-directory deps
 
 install: all
-	$(INSTALL) -d $(DESTDIR)$(INCDIR)/tmc $(DESTDIR)$(LIBDIR)/pkgconfig
-	$(INSTALL) -m 644 include/shmem.h $(DESTDIR)$(INCDIR)
-	$(INSTALL) -m 644 include/tmc/*.h $(DESTDIR)$(INCDIR)/tmc
-	$(INSTALL) -m 644 $(A) $(DESTDIR)$(LIBDIR)
-	$(INSTALL) -m 755 $(SO) $(DESTDIR)$(LIBDIR)/libshmem.so.$(VERSION)
-	ln -sf libshmem.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libshmem.so
+	$(INSTALL) -d "$(DESTDIR)$(INCDIR)"/tmc "$(DESTDIR)$(LIBDIR)"/pkgconfig
+	$(INSTALL) -m 644 include/shmem.h "$(DESTDIR)$(INCDIR)"
+	$(INSTALL) -m 644 include/tmc/*.h "$(DESTDIR)$(INCDIR)"/tmc
+	$(INSTALL) -m 644 $(A) "$(DESTDIR)$(LIBDIR)"
+	$(INSTALL) -m 755 $(SO) "$(DESTDIR)$(LIBDIR)"/libshmem.so.$(VERSION)
+	ln -sf libshmem.so.$(VERSION) "$(DESTDIR)$(LIBDIR)"/$(SONAME)
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)"/libshmem.so
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@INCDIR@|$(INCDIR)|; s|@VERSION@|$(VERSION)|' \
-		src/libshmem.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
-	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(COMPDIR)
-	$(INSTALL) -m 755 $(CTL) $(DESTDIR)$(PREFIX)/bin
-	$(INSTALL) -m 644 src/shmemctl/shmemctl.bash $(DESTDIR)$(COMPDIR)/shmemctl
+		src/libshmem.pc.in > "$(DESTDIR)$(LIBDIR)"/pkgconfig/shmem.pc
+	chmod 644 "$(DESTDIR)$(LIBDIR)"/pkgconfig/shmem.pc
+	$(INSTALL) -d "$(DESTDIR)$(PREFIX)"/bin "$(DESTDIR)$(COMPDIR)"
+	$(INSTALL) -m 755 $(CTL) "$(DESTDIR)$(PREFIX)"/bin
+	$(INSTALL) -m 644 src/shmemctl/shmemctl.bash "$(DESTDIR)$(COMPDIR)"/shmemctl
 	for m in $(MANS); do s=$${m##*.}; \
-		$(INSTALL) -d $(DESTDIR)$(MANDIR)/man$$s; \
-		$(INSTALL) -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s; done
+		$(INSTALL) -d "$(DESTDIR)$(MANDIR)"/man$$s; \
+		$(INSTALL) -m 644 $$m "$(DESTDIR)$(MANDIR)"/man$$s; done
 
 uninstall:
-	rm -f $(DESTDIR)$(INCDIR)/shmem.h
-	rm -f $(patsubst include/%,$(DESTDIR)$(INCDIR)/%,$(wildcard include/tmc/*.h))
-	-rmdir $(DESTDIR)$(INCDIR)/tmc
-	rm -f $(DESTDIR)$(LIBDIR)/libshmem.a $(DESTDIR)$(LIBDIR)/libshmem.so*
-	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/shmem.pc
-	rm -f $(DESTDIR)$(PREFIX)/bin/shmemctl $(DESTDIR)$(COMPDIR)/shmemctl
-	for m in $(notdir $(MANS)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
+	rm -f "$(DESTDIR)$(INCDIR)"/shmem.h
+	for h in $(notdir $(wildcard include/tmc/*.h)); do \
+		rm -f "$(DESTDIR)$(INCDIR)"/tmc/$$h; done
+	-rmdir "$(DESTDIR)$(INCDIR)"/tmc
+	rm -f "$(DESTDIR)$(LIBDIR)"/libshmem.a "$(DESTDIR)$(LIBDIR)"/libshmem.so*
+	rm -f "$(DESTDIR)$(LIBDIR)"/pkgconfig/shmem.pc
+	rm -f "$(DESTDIR)$(PREFIX)"/bin/shmemctl "$(DESTDIR)$(COMPDIR)"/shmemctl
+	for m in $(notdir $(MANS)); do rm -f "$(DESTDIR)$(MANDIR)"/man$${m##*.}/$$m; done
 
 clean:
 	rm -rf $(BUILD)

@@ -129,3 +129,13 @@ make_it uninstall
 left=$(find "$dest" ! -type d)
 [ -z "$left" ] || fail "uninstall leaves $left"
 [ ! -d "$dest/opt/some/include/tmc" ] || fail "uninstall leaves include/tmc"
+
+# ----- a folder with a space in its name; what has the first half of it stays
+dest="$tmp/the dest"
+echo kept >"$tmp/the"
+make_it install
+[ -e "$dest/opt/some/include/tmc/alloc.h" ] || fail "install to $dest"
+make_it uninstall
+left=$(find "$dest" ! -type d)
+[ -z "$left" ] || fail "uninstall leaves $left"
+[ -e "$tmp/the" ] || fail "uninstall removes $tmp/the"
