@@ -33,8 +33,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOGROW 0x2u /* TMC_MSPACE_NOGROW */
-
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct shmi_heap *heaps; /* under registry */
@@ -324,7 +322,7 @@ static struct shmi_heap *new_heap(struct heap_hdr *h, struct shmi_arena *a)
 	hp->arena_id = a ? a->id : 0;
 	hp->secret = secret_of(h);
 	hp->flags = h->flags;
-	hp->growable = a && !(h->flags & NOGROW);
+	hp->growable = a && !(h->flags & HEAP_NOGROW);
 	hp->populate = a && (a->c.flags & LAYOUT_POPULATE);
 	hp->how.pagesize = shmi_os_pagesize();
 	pthread_mutex_init(&hp->mutex, NULL);

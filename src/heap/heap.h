@@ -28,11 +28,11 @@ struct shmi_heap {
 	/* Who we are in owner words; slot is right when life is not 0. */
 	uint32_t slot;
 	_Atomic uint32_t life;
-	uint32_t holds;
-	bool gone;    /* lock; destroyed by us: there may be no memory */
-	bool torn;    /* without an arena: who made us by fork may have had a
+	uint32_t holds; /* of threads that end; see shmi_heap_is_open() */
+	bool gone;	/* lock; destroyed by us: there may be no memory */
+	bool torn;	/* without an arena: who made us by fork may have had a
 		       * thread in it then */
-	uint32_t gen; /* h->gen when chunk[] was copied */
+	uint32_t gen;	/* h->gen when chunk[] was copied */
 	/* Stored after what it counts: a private heap's are looked through
 	 * without the lock, and copied by a fork at any time. */
 	_Atomic uint32_t nchunks;
@@ -165,14 +165,14 @@ void shmi_heap_release(struct shmi_heap *hp);
 struct heap_hdr *shmi_heap_private_around(const void *p);
 /* Under heap_lock: 0 or -errno; the copy of the chunks is current then. */
 int shmi_heap_lock(struct shmi_heap *hp);
+/* The same where the heap may have been destroyed. */
+int shmi_heap_lock_late(struct shmi_heap *hp);
 /* Under the lock: the heap is no more. Who comes into the lock after that, as a
  * thread that ends, touches nothing. */
 void shmi_heap_end(struct shmi_heap *hp);
 void shmi_heap_forget(struct heap_hdr *h);
 /* Both for the heap that was in memory which is given anew: it needs no destroy. */
 void shmi_heap_end_at(struct heap_hdr *h);
-/* The same where it may have been destroyed. */
-int shmi_heap_lock_late(struct shmi_heap *hp);
 void shmi_heap_unlock(struct shmi_heap *hp);
 bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner);
 uint64_t shmi_heap_footprint(const struct shmi_heap *hp);

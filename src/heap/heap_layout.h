@@ -100,7 +100,9 @@
 #define HEAP_PART 0x10000000u  /* last slice: pages may be missing */
 #define HEAP_COUNT 0x0fffffffu /* slices */
 
-/* In the header's flags: the memory is the caller's, before and after. */
+/* In the header's flags: TMC_MSPACE_NOGROW; the memory is the caller's, before
+ * and after. */
+#define HEAP_NOGROW 0x2u
 #define HEAP_GIVEN 0x80000000u
 
 struct heap_chunk {

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #define FIRST_SLICES 4u /* of a heap that says nothing */
-#define NOGROW 0x2u	/* TMC_MSPACE_NOGROW */
 
 /* Into pages that are ours alone. */
 static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
@@ -134,7 +133,7 @@ int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 	if (!plan->arena && !plan->base) {
 		hp->how = *plan->how;
 		hp->populate = plan->populate;
-		hp->growable = !(plan->flags & NOGROW);
+		hp->growable = !(plan->flags & HEAP_NOGROW);
 	}
 	*out = tmp.h;
 	return 0;

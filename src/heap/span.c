@@ -557,7 +557,8 @@ void shmi_span_free_edge(void *p, struct shmi_thread *t)
 	uint32_t class = shmi_span_class(t->hp, r);
 
 	fetch_to_write((uintptr_t)r + offsetof(struct heap_run, others));
-	/* The same: its state leads here. */
+	/* Of a heap that another process has destroyed the state is 0, so its
+	 * blocks come here. */
 	if (get(r->mark) != heap_mark(t->hp, r, class))
 		shmi_heap_die("no block", p, t->h);
 	if (get(r->owner) != t->owner)
