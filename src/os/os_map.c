@@ -188,10 +188,17 @@ int shmi_os_remap(void *old, size_t old_len, size_t new_len, bool may_move,
 	return err;
 }
 
+/*
+ * The kernel takes whole pages; ThreadSanitizer forgets only what it is told
+ * of, and knows no mremap(), which may put the next memory right there.
+ */
 int shmi_os_unmap_part(void *addr, size_t len)
 {
-	int kept = errno, err = munmap(addr, len) ? -errno : 0;
+	size_t page = shmi_os_pagesize();
+	int kept = errno, err = 0;
 
+	if (munmap(addr, (len + page - 1) / page * page))
+		err = -errno;
 	errno = kept;
 	return err;
 }
