@@ -120,7 +120,7 @@ $(BUILD)/examples/%: examples/%.cpp $(A)
 # Test programs are linked with the archive, so that they can reach modules;
 # tests/support/kernel.c can stand in the way of its system calls.
 WRAPPED = stat lstat fstat fstatat fstatfs dup3 linkat link renameat fchmod pread pwrite \
-	ftruncate getrandom mprotect calloc open openat fcntl fallocate mmap mremap madvise syscall
+	pwritev ftruncate getrandom mprotect calloc open openat fcntl fallocate mmap mremap madvise syscall
 WRAP = $(WRAPPED:%=-Wl,--wrap=%)
 $(BUILD)/tests/%: tests/%.c $(A) $(SUPPORT)
 	@mkdir -p $(@D)

@@ -274,6 +274,36 @@ static int make_present(struct shmi_arena *a, uint64_t from, uint64_t to,
 	return err;
 }
 
+/*
+ * The same for bytes that nobody uses nor can begin to: beyond size under the
+ * lock, or a heap's that it holds ready. 0, or it must be done as above, which
+ * says what is wrong, too.
+ */
+static int write_present(struct shmi_arena *a, uint64_t from, uint64_t to,
+			 uint64_t limit)
+{
+	uint64_t start = from & ~(a->c.pagesize - 1);
+	int err;
+
+	if (to - from <= a->c.pagesize || !allocates_first(a) || !on_tmpfs(a))
+		return -EOPNOTSUPP;
+	err = shmi_os_zero(shmi_arena_data_fd(a), file_len(a, from), to - from,
+			   limit);
+	if (!err)
+		shmi_os_look(shmi_arena_base(a) + start, to - start,
+			     a->c.pagesize);
+	return err;
+}
+
+/* Under the lock: [@from, @to), which is beyond size. */
+static int make_new(struct shmi_arena *a, uint64_t from, uint64_t to,
+		    uint64_t len, uint64_t limit)
+{
+	return write_present(a, from, to, limit)
+		       ? make_present(a, from, to, NULL, len, limit)
+		       : 0;
+}
+
 /* What every grow asks first, under the lock. */
 static int may_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		    uint64_t *size)
@@ -320,7 +350,7 @@ static int grow_inside(struct shmi_arena *a, uint64_t at, uint64_t bytes,
 		*unmapped = err != -EOPNOTSUPP; /* some sandbox's choice */
 	}
 	if (present && !*unmapped)
-		err = make_present(a, size, size + bytes, NULL, len, limit);
+		err = make_new(a, size, size + bytes, len, limit);
 	else if (!present && size + bytes > len)
 		err = shmi_os_extend(shmi_arena_data_fd(a),
 				     file_len(a, size + bytes), limit);
@@ -425,8 +455,7 @@ static int big_publish(struct shmi_arena *a, struct big *b, int err,
 		return err ? err : -EAGAIN;
 	}
 	if (to > b->done)
-		err = make_present(a, b->done, to, NULL, extent(a, size),
-				   b->limit);
+		err = make_new(a, b->done, to, extent(a, size), b->limit);
 	if (err) {
 		undo(a, size);
 		return err;
@@ -500,6 +529,16 @@ void shmi_size_unstage(struct shmi_arena *a)
 int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 {
 	return make_present(a, off, off + bytes, NULL, UINT64_MAX, UINT64_MAX);
+}
+
+int shmi_size_fill_new(struct shmi_arena *a, uint64_t off, uint64_t bytes)
+{
+	uint64_t mask = a->c.pagesize - 1, to = off + bytes;
+
+	if (!write_present(a, off, to, shmi_os_file_limit()))
+		return 0;
+	off &= ~mask;
+	return shmi_size_fill(a, off, ((to + mask) & ~mask) - off);
 }
 
 int shmi_size_grow(struct shmi_arena *a, uint64_t at, uint64_t bytes,

@@ -27,7 +27,9 @@ int shmi_size_shrink(struct shmi_arena *a, uint64_t off, uint64_t bytes);
  * For the heap. The arena's lock, with the size repaired: 0 or -errno. Under
  * it, stage makes the file @bytes longer, from @off on, for the caller to write
  * into the new pages, which others do not see and which are gone if it dies;
- * then publish, or unstage. cut is shrink, under it. fill makes pages present that are in use.
+ * then publish, or unstage. cut is shrink, under it. fill makes pages present
+ * that are in use; fill_new those of any bytes that nobody uses, which may be
+ * zero after it.
  */
 int shmi_size_lock(struct shmi_arena *a);
 void shmi_size_unlock(struct shmi_arena *a);
@@ -37,6 +39,7 @@ void shmi_size_unstage(struct shmi_arena *a);
 /* Cuts from @off to the end. */
 int shmi_size_cut(struct shmi_arena *a, uint64_t off);
 int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes);
+int shmi_size_fill_new(struct shmi_arena *a, uint64_t off, uint64_t bytes);
 
 /*
  * Makes file and header agree, from these two alone. For the owner of the

@@ -106,6 +106,8 @@ static inline uint64_t heap_pagesize(const struct shmi_heap *hp)
 /* Makes a range present that the library itself is to read or write: 0, -ENOMEM,
  * or what the file says. */
 int shmi_heap_have(struct shmi_heap *hp, const void *from, uint64_t len);
+/* The same for bytes that nobody else uses; they may be zero after it. */
+int shmi_heap_have_new(struct shmi_heap *hp, const void *from, uint64_t len);
 /* The same for its user's bytes, if that is wanted in this heap. */
 int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 /* Its whole pages are given back: 0 if all of it reads as zero. */

@@ -48,6 +48,19 @@ int shmi_heap_have(struct shmi_heap *hp, const void *from, uint64_t len)
 	return err;
 }
 
+int shmi_heap_have_new(struct shmi_heap *hp, const void *from, uint64_t len)
+{
+	int cancel, err;
+
+	if (!hp->arena)
+		return shmi_heap_have(hp, from, len);
+	cancel = shmi_os_cancel_off();
+	err = shmi_size_fill_new(hp->arena, (uintptr_t)from - hp->arena->c.base,
+				 len);
+	shmi_os_cancel_restore(cancel);
+	return err;
+}
+
 int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 {
 	return hp->populate ? shmi_heap_have(hp, (void *)at, len) : 0;

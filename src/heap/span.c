@@ -43,12 +43,13 @@
 
 #include <errno.h>
 
-#define LOOK 8		 /* spans that a search looks at */
-#define FILL_BYTES 16384 /* get their pages at a time; in a populated heap, */
-#define FILL_LARGE 64	 /* from this many slices on, a span at once */
-#define IDLE_LEAST 12	 /* empty spans that a thread keeps, */
-#define IDLE_PART 16	 /* and one for so many of its spans */
-#define LINK_BYTES 4096	 /* of new blocks that are linked at a time */
+#define LOOK 8 /* spans that a search looks at */
+#define FILL_BYTES                                                             \
+	16384		/* of a new span get pages; its next malloc: the rest */
+#define FILL_LARGE 64	/* slices of a populated heap: then a span at once */
+#define IDLE_LEAST 12	/* empty spans that a thread keeps, */
+#define IDLE_PART 16	/* and one for so many of its spans */
+#define LINK_BYTES 4096 /* of new blocks that are linked at a time */
 
 struct heap_run shmi_span_none; /* a span without blocks */
 
@@ -108,11 +109,12 @@ bool shmi_span_collect(const struct shmi_heap *hp, struct heap_run *r)
 static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 			   uint32_t class, uint32_t ready)
 {
-	uint32_t left = span_bytes(r, class) - ready;
-	bool small = shmi_heap_footprint(hp) < FILL_LARGE * HEAP_SLICE;
-	uint32_t n = small || !hp->populate ? FILL_BYTES : left;
+	uint32_t left = span_bytes(r, class) - ready, n;
 
-	n = heap_whole(n, class);
+	if (ready || (hp->populate &&
+		      shmi_heap_footprint(hp) >= FILL_LARGE * HEAP_SLICE))
+		return left;
+	n = heap_whole(FILL_BYTES, class);
 	return n < left ? n : left;
 }
 
@@ -125,7 +127,7 @@ static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 	    get(r->mark) != heap_mark(t->hp, r, class))
 		return false;
 	more = fill_bytes(t->hp, r, class, ready);
-	if (shmi_heap_have(t->hp, (char *)(r + 1) + ready, more))
+	if (shmi_heap_have_new(t->hp, (char *)(r + 1) + ready, more))
 		return false;
 	set(r->ready, ready + more);
 	return true;
@@ -230,7 +232,7 @@ static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 	ready = span_bytes(r, class);
 	if (!shmi_run_there(hp, shmi_run_word(hp, at))) {
 		ready = fill_bytes(hp, r, class, 0);
-		err = shmi_heap_have(hp, r, HEAP_RUN_LEN + ready);
+		err = shmi_heap_have_new(hp, r, HEAP_RUN_LEN + ready);
 		if (err)
 			return err;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* os.c - the machine and its files */
+#include "call.h"
 #include "os.h"
 
 #include <dirent.h>
@@ -8,13 +9,11 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -22,29 +21,11 @@
 #include <unistd.h>
 
 #define HUGE_PAGES "/sys/kernel/mm/hugepages"
-#define TRIES 64 /* more than the halvings of any length */
 #define HUGETLBFS_KIND 0x958458f6
 #define TMPFS_KIND 0x01021994
 #define BTRFS_KIND 0x9123683e
 #define OVERLAY_KIND 0x794c7630 /* on btrfs, perhaps */
 #define MEMS_ALLOWED 4		/* MPOL_F_MEMS_ALLOWED */
-
-/*
- * Runs a call that sets errno, repeats it after EINTR, and makes it a value
- * or -errno with errno as it was.
- */
-#define CALL(type, call)                                                       \
-	__extension__({                                                        \
-		int kept_ = errno;                                             \
-		type value_;                                                   \
-		do {                                                           \
-			value_ = (type)(call);                                 \
-		} while (value_ < 0 && errno == EINTR);                        \
-		if (value_ < 0)                                                \
-			value_ = (type)-errno;                                 \
-		errno = kept_;                                                 \
-		value_;                                                        \
-	})
 
 bool shmi_os_ran_out(int err)
 {
@@ -581,118 +562,4 @@ int shmi_os_names(int dirfd, int (*each)(const char *name, void *arg),
 	closedir(dir);
 	errno = kept;
 	return rc;
-}
-
-/*
- * Asked before each call that makes a file longer, since the kernel refuses
- * with SIGXFSZ, whichever call it is. It is a quarter of a lazy grow (0.14 of
- * 0.59 us), and nothing cheaper was found: a value kept from an earlier call is
- * wrong once setrlimit, or another's prlimit, lowers it, which nobody tells us;
- * to block the signal takes two calls; and a file made longer in steps needs
- * fewer calls, but is not as long as size says, which repair and readers of a
- * file cut at rest go by (size.c).
- */
-uint64_t shmi_os_file_limit(void)
-{
-#ifdef SYS_getrlimit
-	/* Half the price of prlimit64, which the C library takes. */
-	struct {
-		unsigned long soft, hard;
-	} limit;
-
-	if (syscall(SYS_getrlimit, RLIMIT_FSIZE, &limit))
-		return INT64_MAX;
-	return limit.soft < INT64_MAX ? limit.soft : INT64_MAX;
-#else
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_FSIZE, &limit))
-		return INT64_MAX;
-	return limit.rlim_cur < INT64_MAX ? limit.rlim_cur : INT64_MAX;
-#endif
-}
-
-int shmi_os_shortage(int err)
-{
-	if (err == -ENOSPC || err == -EDQUOT || err == -EFBIG)
-		return -ENOMEM;
-	return err;
-}
-
-int shmi_os_extend(int fd, uint64_t len, uint64_t limit)
-{
-	if (len > limit)
-		return -ENOMEM;
-	return shmi_os_shortage(CALL(int, ftruncate(fd, (off_t)len)));
-}
-
-/*
- * With the signal held back, and taken away if the call has brought it. It is
- * sent to the thread, so no other one gets it meanwhile.
- */
-static int cut_above_limit(int fd, uint64_t len)
-{
-	const struct timespec now = { 0, 0 };
-	sigset_t xfsz, before, pending;
-	int err;
-
-	sigemptyset(&xfsz);
-	sigaddset(&xfsz, SIGXFSZ);
-	pthread_sigmask(SIG_BLOCK, &xfsz, &before);
-	sigpending(&pending);
-	err = CALL(int, ftruncate(fd, (off_t)len));
-	if (err == -EFBIG && !sigismember(&pending, SIGXFSZ)) {
-		int kept = errno;
-
-		while (sigtimedwait(&xfsz, NULL, &now) < 0 && errno == EINTR)
-			;
-		errno = kept;
-	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return shmi_os_shortage(err);
-}
-
-/*
- * Somebody who may write the file could have cut it to less right before, so
- * that this makes it longer. Above the limit that would be a signal.
- */
-int shmi_os_cut(int fd, uint64_t len)
-{
-	if (len > shmi_os_file_limit())
-		return cut_above_limit(fd, len);
-	return CALL(int, ftruncate(fd, (off_t)len));
-}
-
-/*
- * Kernels give a piece up, and undo it, when a signal comes; so the pieces
- * get smaller. The signal is delivered in between, so that even a timer that
- * fires all the time lets single pages pass sooner or later. TRIES in a row
- * without a piece, the last of them for a single page, is where we say that it
- * does not, with -ENOMEM (os.h).
- */
-int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
-		     uint64_t limit)
-{
-	int kept = errno, mode = extend ? 0 : FALLOC_FL_KEEP_SIZE;
-	uint64_t piece = len, done = 0;
-	unsigned int tries = 0;
-	int err = extend && off + len > limit ? -ENOMEM : 0;
-
-	while (!err && done < len) {
-		if (piece > len - done)
-			piece = len - done;
-		if (!fallocate(fd, mode, (off_t)(off + done), (off_t)piece)) {
-			done += piece;
-			tries = 0;
-			continue;
-		}
-		if (errno == EINTR && ++tries == TRIES)
-			err = -ENOMEM;
-		else if (errno != EINTR)
-			err = errno == ENOSYS ? -EOPNOTSUPP : -errno;
-		else if (piece / 2 >= 4096)
-			piece = piece / 2 & ~4095ull;
-	}
-	errno = kept;
-	return shmi_os_shortage(err);
 }

@@ -121,6 +121,10 @@ int shmi_os_cut(int fd, uint64_t len);
  */
 int shmi_os_allocate(int fd, uint64_t off, uint64_t len, bool extend,
 		     uint64_t limit);
+/* Writes zeros there, which extends the file if need be. What the file's kind
+ * or a seal forbids, and -EFBIG above @limit, are for the caller to do
+ * otherwise; so is what has been done of it. */
+int shmi_os_zero(int fd, uint64_t off, uint64_t len, uint64_t limit);
 
 /* The kernel's values, the same on all machines that we build for. */
 #define SHMI_PROT_READ 0x1
@@ -166,6 +170,8 @@ int shmi_os_bind(void *addr, size_t len, int policy, unsigned long nodes);
 int shmi_os_populate(void *addr, size_t len, size_t pagesize);
 /* The same by stores of our own, for pages that are there already. */
 void shmi_os_touch(void *addr, size_t len, size_t pagesize);
+/* By loads, of which the kernel takes one for 16 pages that are in the file. */
+void shmi_os_look(const void *addr, size_t len, size_t pagesize);
 /* The pages' memory goes back; they read as zero. Whole pages. */
 int shmi_os_discard(void *addr, size_t len);
 uintptr_t shmi_os_address_top(void); /* first power of two above user space */

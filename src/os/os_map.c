@@ -308,6 +308,16 @@ __attribute__((no_sanitize("thread"))) void shmi_os_touch(void *addr,
 					 memory_order_relaxed);
 }
 
+/* Its neighbour's bytes again, which may be poisoned, too. */
+__attribute__((no_sanitize("thread"), no_sanitize("address"))) void
+shmi_os_look(const void *addr, size_t len, size_t pagesize)
+{
+	size_t at;
+
+	for (at = 0; at < len; at += pagesize)
+		(void)*((const volatile unsigned char *)addr + at);
+}
+
 /*
  * On x86-64 a program has 47 bits unless it asks for more. Elsewhere the
  * kernel's configuration decides, and the first stack is near the top of it

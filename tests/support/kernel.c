@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/types.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -187,6 +188,9 @@ PASS_ON(ssize_t, pread, -1, (int fd, void *buf, size_t len, off_t off),
 	(fd, buf, len, off))
 PASS_ON(ssize_t, pwrite, -1, (int fd, const void *buf, size_t len, off_t off),
 	(fd, buf, len, off))
+PASS_ON(ssize_t, pwritev, -1,
+	(int fd, const struct iovec *part, int n, off_t off),
+	(fd, part, n, off))
 PASS_ON(int, ftruncate, -1, (int fd, off_t len), (fd, len))
 PASS_ON(ssize_t, getrandom, -1, (void *buf, size_t len, unsigned int flags),
 	(buf, len, flags))

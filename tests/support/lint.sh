@@ -33,7 +33,7 @@ for f in $ours $code; do
 done
 
 # layers, lowest first: a file includes only what stands before it
-layers="layout heap_layout heap_class poison os users lock header place companion arena size
+layers="layout heap_layout heap_class poison call os users lock header place companion arena size
 	open page view heap run span ring stray thread large block api"
 included='s/^#include "\([a-z_]*\)\.h"/\1/p'
 below=" "

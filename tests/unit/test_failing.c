@@ -427,10 +427,11 @@ static void an_interrupted_grow_goes_on(void **state)
 	assert_int_equal(tmc_shmem_unlink(path), 0);
 }
 
+/* Some pages are written, which no signal interrupts. */
 static int grow_with_signals_only(struct peer *self, void *arg)
 {
 	tmc_shmem_t *shm = tmc_shmem_create(path, NULL, NULL, GIB);
-	const size_t sizes[] = { page, 5 * page, 9 * MIB };
+	const size_t sizes[] = { page, 9 * MIB };
 	size_t i;
 
 	(void)self;
@@ -441,6 +442,7 @@ static int grow_with_signals_only(struct peer *self, void *arg)
 		PEER_CHECK(!tmc_shmem_grow(shm, sizes[i]) && errno == ENOMEM);
 		PEER_CHECK(tmc_shmem_current_size(shm) == 0);
 	}
+	PEER_CHECK(tmc_shmem_grow(shm, 5 * page));
 	tmc_shmem_close(shm);
 	return tmc_shmem_unlink(path);
 }

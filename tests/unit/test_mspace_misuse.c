@@ -24,13 +24,16 @@ static char *more[4][3]; /* and more of that size, for who frees them */
 static char *page;	 /* of the arena, and of no heap */
 static void **where;	 /* in the heap: what the message must name */
 
+/* Populated, and too large to save pages: what it keeps is given as it was. */
 static int make_heap(void **state)
 {
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
 	int i;
 
 	(void)state;
-	shm = tmc_shmem_create(box_path("misuse"), NULL, NULL, GIB);
-	heap = tmc_mspace_create_special(MIB, TMC_MSPACE_LOCKED,
+	tmc_alloc_set_populate(&alloc);
+	shm = tmc_shmem_create(box_path("misuse"), &alloc, NULL, GIB);
+	heap = tmc_mspace_create_special(8 * MIB, TMC_MSPACE_LOCKED,
 					 tmc_shmem_alloc(shm));
 	others = tmc_mspace_malloc(heap, 500);
 	for (i = 0; i < 12; i++)
