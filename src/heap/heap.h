@@ -110,6 +110,7 @@ int shmi_heap_have(struct shmi_heap *hp, const void *from, uint64_t len);
 int shmi_heap_have_new(struct shmi_heap *hp, const void *from, uint64_t len);
 /* The same for its user's bytes, if that is wanted in this heap. */
 int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len);
+int shmi_heap_fill_new(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 /* Its whole pages are given back: 0 if all of it reads as zero. */
 int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len);
 

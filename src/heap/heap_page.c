@@ -66,6 +66,11 @@ int shmi_heap_fill(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 	return hp->populate ? shmi_heap_have(hp, (void *)at, len) : 0;
 }
 
+int shmi_heap_fill_new(struct shmi_heap *hp, uintptr_t at, uint64_t len)
+{
+	return hp->populate ? shmi_heap_have_new(hp, (void *)at, len) : 0;
+}
+
 /* In pieces, since the kernel keeps others from the file meanwhile. */
 int shmi_heap_punch(struct shmi_heap *hp, uintptr_t at, uint64_t len)
 {

@@ -166,6 +166,7 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 	struct shmi_heap *hp = t->hp;
 	struct heap_run *r;
 	struct heap_at at;
+	uint64_t head;
 	uint32_t word;
 	bool part;
 	int err = find_run(hp, count, align, &at);
@@ -174,14 +175,17 @@ static int take_run(struct shmi_thread *t, uint64_t n, uint64_t align,
 		return err;
 	word = shmi_run_word(hp, at);
 	r = out->r = heap_head(heap_slice(hp, at));
+	head = (uintptr_t)(r + 1) - heap_base(r);
 	out->zero = !(word & HEAP_DIRTY);
 	out->from = out->to = count * HEAP_SLICE; /* nothing */
 	if (!(word & HEAP_KEPT)) {
-		out->from = 0;
+		out->from = head;
 		/* Whole for AddressSanitizer: what can be held is poisoned. */
 		out->to = SHMI_ASAN ? count * HEAP_SLICE : front(align) + n;
 	} else if ((word & HEAP_PART) && (word & HEAP_COUNT) == count) {
 		out->from -= HEAP_SLICE;
+		if (out->from < head)
+			out->from = head;
 	}
 	if (!shmi_run_there(hp, word))
 		err = shmi_heap_have(hp, r, sizeof(*r));
@@ -210,8 +214,8 @@ static void *from_heap(struct shmi_thread *t, uint64_t n, uint64_t align,
 	if (err)
 		return failed(err);
 	if (got.from < got.to)
-		err = shmi_heap_fill(t->hp, heap_base(got.r) + got.from,
-				     got.to - got.from);
+		err = shmi_heap_fill_new(t->hp, heap_base(got.r) + got.from,
+					 got.to - got.from);
 	if (err) {
 		shmi_run_give(t->hp, got.r, false, false);
 		return failed(err);
