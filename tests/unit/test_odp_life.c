@@ -27,6 +27,7 @@ static odp_instance_t begin(void)
 static int in_box(void **state)
 {
 	(void)state;
+	odp_own_zone(0);
 	odp_shm_term_local(); /* what a failed test may be in */
 	return setenv("ODP_SHM_DIR", box_path(""), 1);
 }
@@ -71,7 +72,7 @@ static int serve(struct peer *self, void *arg)
 	uint64_t order, with, answer;
 	odp_instance_t id = 0;
 
-	(void)arg;
+	odp_own_zone(*(unsigned int *)arg);
 	/* What our parent may be in. */
 	odp_shm_term_local();
 	while (!peer_get(self, &order) && !peer_get(self, &with)) {
@@ -110,7 +111,10 @@ static int serve(struct peer *self, void *arg)
 
 static void start(struct peer *p)
 {
-	assert_int_equal(peer_fork(p, serve, NULL), 0);
+	static unsigned int number;
+
+	number = number % 3 + 1; /* ours is 0 */
+	assert_int_equal(peer_fork(p, serve, &number), 0);
 }
 
 static uint64_t ask(struct peer *p, enum order order, uint64_t with)
@@ -217,7 +221,7 @@ static void a_killed_holders_blocks_stay(void **state)
 	odp_shm_t shm;
 
 	(void)state;
-	assert_int_equal(peer_fork(&holder, serve, NULL), 0);
+	start(&holder);
 	assert_int_equal(ask(&holder, JOIN, id), 0);
 	assert_int_equal(reserve_all(), 0);
 	shm = odp_shm_lookup("lazy");

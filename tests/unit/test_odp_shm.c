@@ -299,6 +299,7 @@ static int import_and_free(struct peer *self, void *arg)
 
 	(void)self;
 	PEER_CHECK(!odp_shm_term_local());
+	odp_own_zone(1);
 	PEER_CHECK(!odp_shm_init_global(&other, NULL));
 	shm = odp_shm_import("hp", id, "theirs");
 	PEER_CHECK(shm && !odp_shm_info(shm, &info));
@@ -326,6 +327,7 @@ static void huge_pages_where_they_are_asked_for_or_would_serve(void **state)
 		skip();
 	}
 	assert_int_equal(box_hugetlbfs("huge", huge, ""), 0);
+	odp_own_zone(0);
 	assert_int_equal(odp_begin(&instance, 0, 0), 0);
 	a = odp_shm_reserve("hp", 100, huge, ODP_SHM_HP | ODP_SHM_EXPORT);
 	b = odp_shm_reserve("free to choose", huge, 0, 0);
