@@ -487,7 +487,8 @@ static int remap_tail(struct shmi_arena *a, void *old, size_t old_len,
 	size_t from, to;
 	int err = arena_tail(a, old, old_len, &off, &from);
 
-	if (!err && (flags & SHMI_REMAP_FIXED))
+	/* Or the sums below could wrap. */
+	if (!err && (flags & SHMI_REMAP_FIXED || from > a->c.maxsize - off))
 		err = -EINVAL;
 	if (!err)
 		err = shmi_api_round(new_len, a->c.pagesize, &to);
