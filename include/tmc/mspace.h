@@ -45,7 +45,8 @@ typedef void *tmc_mspace;
  *
  * Return: the heap, or NULL with errno set and nothing changed:
  *   ENOMEM  no memory, or the arena's maximum is exhausted
- *   EINVAL  unknown flags, or an @alloc that tmc_alloc_map() refuses
+ *   EINVAL  unknown flags, or an @alloc that tmc_alloc_map() refuses or that
+ *           does not let read and write
  *   EACCES  the arena's handle is read-only
  *   EMFILE, ENFILE  no descriptors left
  *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow()
