@@ -68,7 +68,8 @@ TMC_API tmc_mspace tmc_mspace_create_special(size_t capacity,
  * leaves the heap to a single one of them.
  *
  * Return: the heap, or NULL with errno set: ENOMEM, too little memory; EINVAL,
- * unknown flags or @base NULL.
+ * unknown flags or @base NULL; EACCES, the arena is open read-only; EUCLEAN,
+ * EUSERS, others as for tmc_shmem_grow().
  */
 TMC_API tmc_mspace tmc_mspace_create_with_base(void *base, size_t capacity,
 					       unsigned int flags);
@@ -83,7 +84,7 @@ TMC_API tmc_mspace tmc_mspace_create_with_base_special(
  * was destroyed; without it who used that one takes it for the same.
  *
  * Return: the heap, or NULL with errno set: EINVAL, there is none; EACCES, the
- * arena is open read-only; EUCLEAN, it is damaged.
+ * arena is open read-only; EUCLEAN, it is damaged; ENOMEM, EUSERS as for malloc.
  */
 TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
 
@@ -97,7 +98,8 @@ TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
  * (create_with_base) is never cut: it stays part of the arena, without contents.
  * An arena of the heap's own is closed in this process only.
  *
- * Return: bytes that the heap had; 0 with errno EINVAL where it is none.
+ * Return: bytes that the heap had; 0 with errno set: EINVAL, it is none; EACCES,
+ * EUCLEAN, ENOMEM, EUSERS as above.
  */
 TMC_API size_t tmc_mspace_destroy(tmc_mspace msp);
 
@@ -182,7 +184,8 @@ TMC_API int tmc_mspace_check(tmc_mspace msp);
  * tmc_mspace_allocator() - where the heap's memory comes from
  *
  * Return: an alloc that this thread may use until its next call of this
- * function; NULL with errno EINVAL where @msp is no heap.
+ * function; NULL with errno set: EINVAL, @msp is no heap; EACCES, EUCLEAN,
+ * ENOMEM, EUSERS as for malloc.
  */
 TMC_API tmc_alloc_t *tmc_mspace_allocator(tmc_mspace msp);
 
