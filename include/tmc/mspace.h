@@ -49,7 +49,9 @@ typedef void *tmc_mspace;
  *           does not let read and write
  *   EACCES  the arena's handle is read-only
  *   EMFILE, ENFILE  no descriptors left
- *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow()
+ *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow(); for an arena of its own
+ *           also as for tmc_shmem_create_anonymous(), in a family's memory as
+ *           for tmc_cmem_prepare_alloc()
  */
 TMC_API tmc_mspace tmc_mspace_create(size_t capacity, unsigned int flags);
 TMC_API tmc_mspace tmc_mspace_create_special(size_t capacity,
@@ -79,6 +81,7 @@ TMC_API tmc_mspace tmc_mspace_create_with_base_special(
 
 /**
  * tmc_mspace_access_with_base() - find the heap that was made at @base
+ * @base: outside of any arena there must be memory that can be read
  *
  * By this, in each process, a heap is found that was made where an earlier one
  * was destroyed; without it who used that one takes it for the same.
