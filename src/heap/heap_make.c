@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define FIRST_SLICES 4u /* of a heap that says nothing */
+/* So that one block can have all of the capacity. */
+#define BLOCK_HEAD ((HEAP_COLOURS - 1) * HEAP_COLOUR + HEAP_RUN_LEN)
 
 /* Into pages that are ours alone. */
 static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
@@ -135,8 +137,8 @@ int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 	struct shmi_heap tmp = { .arena = plan->arena,
 				 .populate = plan->populate,
 				 .how.pagesize = shmi_os_pagesize() };
-	uint64_t n =
-		plan->capacity ? heap_slices(plan->capacity) : FIRST_SLICES;
+	uint64_t n = plan->capacity ? heap_slices(plan->capacity + BLOCK_HEAD)
+				    : FIRST_SLICES;
 	uint64_t at = 0, by = 0;
 	struct shmi_heap *hp;
 	int err;

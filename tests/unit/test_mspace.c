@@ -381,6 +381,22 @@ static void what_is_no_heap_is_refused(void **state)
 	assert_non_null(tmc_mspace_memalign(*state, 8, 10));
 }
 
+static void one_block_can_have_all_of_the_capacity(void **state)
+{
+	static const size_t sizes[] = { 1, 64 * KIB, MIB - 1, MIB, 5 * MIB };
+	const tmc_alloc_t *allocs[] = { NULL, tmc_shmem_alloc(shm) };
+	tmc_mspace heap;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 10; i++) {
+		heap = tmc_mspace_create_special(
+			sizes[i / 2], TMC_MSPACE_NOGROW, allocs[i % 2]);
+		assert_non_null(tmc_mspace_malloc(heap, sizes[i / 2]));
+		assert_true(tmc_mspace_destroy(heap) > 0);
+	}
+}
+
 static void a_heap_lives_in_memory_of_the_caller(void **state)
 {
 	char *base = tmc_shmem_grow(shm, 2 * MIB);
@@ -639,6 +655,7 @@ int main(void)
 		TEST(a_full_heap_says_enomem_and_works_on),
 		TEST(sizes_that_wrap_are_enomem),
 		TEST(what_is_no_heap_is_refused),
+		TEST(one_block_can_have_all_of_the_capacity),
 		TEST(a_heap_lives_in_memory_of_the_caller),
 		TEST(a_heap_ends_with_the_pages_that_are_there),
 		TEST(a_private_heap_works_too),
