@@ -276,7 +276,8 @@ TMC_API int tmc_alloc_unmap(void *start, size_t size);
  *
  * Return: start of the map, or MAP_FAILED with errno set and nothing changed:
  *   ENOMEM      no room to grow in place, or no memory
- *   EINVAL      lengths or flags as above do not hold; not this library's
+ *   EINVAL      lengths or flags as above do not hold; not this library's; or
+ *               it had to be copied, and it cannot be read and written
  *   EADDRINUSE  MREMAP_FIXED, and something is mapped there (it is untouched)
  *   EACCES      the arena is open read-only
  *   EIO, EPERM, EUCLEAN, EUSERS  an arena's, as for tmc_shmem_grow()

@@ -45,10 +45,13 @@ typedef void *tmc_mspace;
  *
  * Return: the heap, or NULL with errno set and nothing changed:
  *   ENOMEM  no memory, or the arena's maximum is exhausted
- *   EINVAL  unknown flags, or an @alloc that tmc_alloc_map() refuses
+ *   EINVAL  unknown flags, or an @alloc that tmc_alloc_map() refuses or that
+ *           does not let read and write
  *   EACCES  the arena's handle is read-only
  *   EMFILE, ENFILE  no descriptors left
- *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow()
+ *   EUCLEAN, EUSERS, others  as for tmc_shmem_grow(); for an arena of its own
+ *           also as for tmc_shmem_create_anonymous(), in a family's memory as
+ *           for tmc_cmem_prepare_alloc()
  */
 TMC_API tmc_mspace tmc_mspace_create(size_t capacity, unsigned int flags);
 TMC_API tmc_mspace tmc_mspace_create_special(size_t capacity,
@@ -67,7 +70,8 @@ TMC_API tmc_mspace tmc_mspace_create_special(size_t capacity,
  * leaves the heap to a single one of them.
  *
  * Return: the heap, or NULL with errno set: ENOMEM, too little memory; EINVAL,
- * unknown flags or @base NULL.
+ * unknown flags or @base NULL; EACCES, the arena is open read-only; EUCLEAN,
+ * EUSERS, others as for tmc_shmem_grow().
  */
 TMC_API tmc_mspace tmc_mspace_create_with_base(void *base, size_t capacity,
 					       unsigned int flags);
@@ -77,12 +81,13 @@ TMC_API tmc_mspace tmc_mspace_create_with_base_special(
 
 /**
  * tmc_mspace_access_with_base() - find the heap that was made at @base
+ * @base: outside of any arena there must be memory that can be read
  *
  * By this, in each process, a heap is found that was made where an earlier one
  * was destroyed; without it who used that one takes it for the same.
  *
  * Return: the heap, or NULL with errno set: EINVAL, there is none; EACCES, the
- * arena is open read-only; EUCLEAN, it is damaged.
+ * arena is open read-only; EUCLEAN, it is damaged; ENOMEM, EUSERS as for malloc.
  */
 TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
 
@@ -96,7 +101,8 @@ TMC_API tmc_mspace tmc_mspace_access_with_base(void *base);
  * (create_with_base) is never cut: it stays part of the arena, without contents.
  * An arena of the heap's own is closed in this process only.
  *
- * Return: bytes that the heap had; 0 with errno EINVAL where it is none.
+ * Return: bytes that the heap had; 0 with errno set: EINVAL, it is none; EACCES,
+ * EUCLEAN, ENOMEM, EUSERS as above.
  */
 TMC_API size_t tmc_mspace_destroy(tmc_mspace msp);
 
@@ -181,7 +187,8 @@ TMC_API int tmc_mspace_check(tmc_mspace msp);
  * tmc_mspace_allocator() - where the heap's memory comes from
  *
  * Return: an alloc that this thread may use until its next call of this
- * function; NULL with errno EINVAL where @msp is no heap.
+ * function; NULL with errno set: EINVAL, @msp is no heap; EACCES, EUCLEAN,
+ * ENOMEM, EUSERS as for malloc.
  */
 TMC_API tmc_alloc_t *tmc_mspace_allocator(tmc_mspace msp);
 

@@ -96,14 +96,21 @@ int tmc_alloc_get_huge(const tmc_alloc_t *alloc)
 
 unsigned long tmc_alloc_get_pagesizes(void)
 {
-	return shmi_os_pagesize() | shmi_os_huge_sizes();
+	unsigned long sizes;
+	SHMI_API_BEGIN;
+
+	sizes = shmi_os_pagesize() | shmi_os_huge_sizes();
+	SHMI_API_END;
+	return sizes;
 }
 
 size_t tmc_alloc_get_huge_pagesize(void)
 {
 	size_t size;
+	SHMI_API_BEGIN;
 
 	shmi_os_huge_default(&size);
+	SHMI_API_END;
 	return size;
 }
 
@@ -142,8 +149,10 @@ static int find_pagesize(const tmc_alloc_t *alloc, size_t *pagesize)
 size_t tmc_alloc_get_pagesize(const tmc_alloc_t *alloc)
 {
 	size_t pagesize;
+	SHMI_API_BEGIN;
 
 	find_pagesize(alloc, &pagesize);
+	SHMI_API_END;
 	return pagesize;
 }
 
@@ -344,9 +353,12 @@ size_t tmc_alloc_size(const tmc_alloc_t *alloc, size_t size)
 {
 	size_t pagesize, rounded;
 	bool huge;
+	int err;
+	SHMI_API_BEGIN;
 
-	if (shmi_api_pagesize(alloc ? alloc : &defaults, &pagesize, &huge) ||
-	    shmi_api_round(size, pagesize, &rounded))
+	err = shmi_api_pagesize(alloc ? alloc : &defaults, &pagesize, &huge);
+	SHMI_API_END;
+	if (err || shmi_api_round(size, pagesize, &rounded))
 		return 0;
 	return rounded;
 }
@@ -487,7 +499,8 @@ static int remap_tail(struct shmi_arena *a, void *old, size_t old_len,
 	size_t from, to;
 	int err = arena_tail(a, old, old_len, &off, &from);
 
-	if (!err && (flags & SHMI_REMAP_FIXED))
+	/* Or the sums below could wrap. */
+	if (!err && (flags & SHMI_REMAP_FIXED || from > a->c.maxsize - off))
 		err = -EINVAL;
 	if (!err)
 		err = shmi_api_round(new_len, a->c.pagesize, &to);

@@ -133,7 +133,7 @@ static int start_of_environment(uintptr_t *start)
 	if (!text || !*text)
 		return 0;
 	*start = strtoull(text, &end, 16);
-	return *end || !*start || *text == '-' ? -EINVAL : 0;
+	return *end || !*start || strchr(text, '-') ? -EINVAL : 0;
 }
 
 /* Behind the last member, for those that follow TMC_CMEM_START. */

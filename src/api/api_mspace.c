@@ -19,6 +19,7 @@ static int source(const tmc_alloc_t *alloc, struct shmi_heap_plan *plan,
 		  struct shmi_pages *how)
 {
 	static const tmc_alloc_t defaults = TMC_ALLOC_INIT;
+	const int both = SHMI_PROT_READ | SHMI_PROT_WRITE;
 	tmc_alloc_t real;
 	int err;
 
@@ -33,7 +34,9 @@ static int source(const tmc_alloc_t *alloc, struct shmi_heap_plan *plan,
 	plan->how = how;
 	plan->populate = tmc_alloc_get_populate(alloc);
 	if (!alloc->internal_arena)
-		return shmi_api_pages(alloc, how);
+		return (alloc->mmap_prot & both) == both
+			       ? shmi_api_pages(alloc, how)
+			       : -EINVAL;
 	if (alloc->internal_flags & SHMI_ALLOC_READONLY)
 		return -EACCES;
 	plan->arena = shmi_arena_by_id(alloc->internal_arena);
@@ -250,6 +253,25 @@ int tmc_mspace_check(tmc_mspace msp)
 	return shmi_api_result(err);
 }
 
+/* What a heap of no arena was made with; @alloc has the defaults, which memory
+ * that was given keeps. */
+static void describe_pages(const struct shmi_pages *how, tmc_alloc_t *alloc)
+{
+	if (!how->how.prot)
+		return;
+	alloc->mmap_prot = how->how.prot;
+	if (how->how.huge) {
+		tmc_alloc_set_huge(alloc);
+		alloc->pagesize = how->pagesize;
+	}
+	if (how->preferred)
+		tmc_alloc_set_huge_preferred(alloc);
+	if (how->how.thp)
+		tmc_alloc_set_thp(alloc);
+	alloc->mbind_policy = how->policy;
+	alloc->mbind_nodemask = how->nodes;
+}
+
 tmc_alloc_t *tmc_mspace_allocator(tmc_mspace msp)
 {
 	static _Thread_local tmc_alloc_t alloc;
@@ -268,6 +290,8 @@ tmc_alloc_t *tmc_mspace_allocator(tmc_mspace msp)
 		tmc_alloc_set_shared(&alloc);
 		alloc.pagesize = hp->arena->c.pagesize;
 		alloc.internal_arena = hp->arena_id;
+	} else {
+		describe_pages(&hp->how, &alloc);
 	}
 	return &alloc;
 }

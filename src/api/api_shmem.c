@@ -119,13 +119,13 @@ static int create_with(const struct shmi_plan *names, const tmc_alloc_t *alloc,
 		       void *addr, size_t maxsize, struct shmi_arena **out)
 {
 	struct shmi_plan plan = *names;
-	int err = make_plan(&plan, alloc, addr, maxsize);
+	int err;
+	SHMI_API_BEGIN;
 
-	if (!err) {
-		SHMI_API_BEGIN;
+	err = make_plan(&plan, alloc, addr, maxsize);
+	if (!err)
 		err = shmi_open_create(&plan, out);
-		SHMI_API_END;
-	}
+	SHMI_API_END;
 	return err;
 }
 

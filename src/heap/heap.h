@@ -130,6 +130,7 @@ int shmi_chunk_table(struct shmi_heap *hp, uint64_t start, uint64_t n,
 int shmi_chunk_stage(struct shmi_heap *hp, uint64_t n, uint64_t *at,
 		     uint64_t *by);
 int shmi_chunk_map(const struct shmi_pages *how, uint64_t n, uint64_t *start);
+void shmi_chunk_unmap(uint64_t start, uint64_t n);
 /* One more chunk with at least @nslices free. */
 int shmi_heap_more(struct shmi_heap *hp, uint64_t nslices);
 /* Gives back the last chunk, if it is at the arena's end and all free: whether

@@ -254,13 +254,25 @@ static int more_of_arena(struct shmi_heap *hp, uint64_t n)
 int shmi_chunk_map(const struct shmi_pages *how, uint64_t n, uint64_t *start)
 {
 	void *at;
-	uint64_t len = (n + 1) * HEAP_SLICE;
+	uint64_t len = (n + 1) * HEAP_SLICE, before;
 	int err = shmi_page_map(how, NULL, len, &at);
 
 	if (err)
 		return err;
 	*start = heap_slice_up((uintptr_t)at);
+	/* What is over goes back, or nobody would ever give it back. Of huge pages,
+	 * which are aligned, it may be a part of the last one: that is refused. */
+	before = *start - (uintptr_t)at;
+	if (before)
+		shmi_page_unmap(at, before);
+	shmi_page_unmap((void *)(uintptr_t)(*start + n * HEAP_SLICE),
+			HEAP_SLICE - before);
 	return 0;
+}
+
+void shmi_chunk_unmap(uint64_t start, uint64_t n)
+{
+	shmi_page_unmap((void *)(uintptr_t)start, n * HEAP_SLICE);
 }
 
 static int more_anonymous(struct shmi_heap *hp, uint64_t n)
@@ -268,9 +280,12 @@ static int more_anonymous(struct shmi_heap *hp, uint64_t n)
 	uint64_t start;
 	int err = shmi_chunk_map(&hp->how, n, &start);
 
-	if (!err)
-		err = shmi_chunk_table(hp, start, n, 0);
-	if (!err)
+	if (err)
+		return err;
+	err = shmi_chunk_table(hp, start, n, 0);
+	if (err)
+		shmi_chunk_unmap(start, n);
+	else
 		enter_chunk(hp, start, n);
 	return err;
 }
@@ -384,10 +399,10 @@ bool shmi_heap_less(struct shmi_heap *hp)
 	if (hp->arena) {
 		done = less_of_arena(hp, i);
 	} else {
-		uint64_t len = hp->chunk[i].nslices * HEAP_SLICE;
+		uint64_t n = hp->chunk[i].nslices;
 
 		drop_chunk(hp, i);
-		shmi_page_unmap((void *)(uintptr_t)start, len);
+		shmi_chunk_unmap(start, n);
 		done = true;
 	}
 	return !shmi_chunk_copy(hp) && done;

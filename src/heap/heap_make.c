@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define FIRST_SLICES 4u /* of a heap that says nothing */
+/* So that one block can have all of the capacity. */
+#define BLOCK_HEAD ((HEAP_COLOURS - 1) * HEAP_COLOUR + HEAP_RUN_LEN)
 
 /* Into pages that are ours alone. */
 static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
@@ -47,26 +49,27 @@ static int write_header(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
 	return 0;
 }
 
-/* The heap appears with the arena's new size, or not at all. */
+/* The heap appears with the arena's new size, or not at all. @at, @by: of what
+ * the arena has grown. */
 static int create_in_arena(struct shmi_heap *hp,
-			   const struct shmi_heap_plan *plan, uint64_t n)
+			   const struct shmi_heap_plan *plan, uint64_t n,
+			   uint64_t *at, uint64_t *by)
 {
-	uint64_t at, by;
 	int err = shmi_size_lock(hp->arena);
 
 	if (err)
 		return err;
-	err = shmi_chunk_stage(hp, n, &at, &by);
+	err = shmi_chunk_stage(hp, n, at, by);
 	if (!err) {
-		uint64_t start = heap_slice_up(hp->arena->c.base + at);
+		uint64_t start = heap_slice_up(hp->arena->c.base + *at);
 
 		hp->h = (struct heap_hdr *)(uintptr_t)start;
-		n = (hp->arena->c.base + at + by - start) / HEAP_SLICE;
+		n = (hp->arena->c.base + *at + *by - start) / HEAP_SLICE;
 		err = write_header(hp, plan, n);
 		if (err)
 			shmi_size_unstage(hp->arena);
 		else
-			shmi_size_publish(hp->arena, at + by);
+			shmi_size_publish(hp->arena, *at + *by);
 	}
 	shmi_size_unlock(hp->arena);
 	return err;
@@ -100,14 +103,43 @@ static int create_at_base(struct shmi_heap *hp,
 	return write_header(hp, plan, n);
 }
 
+static int create_private(struct shmi_heap *hp,
+			  const struct shmi_heap_plan *plan, uint64_t n)
+{
+	uint64_t start;
+	int err = shmi_chunk_map(plan->how, n, &start);
+
+	if (err)
+		return err;
+	hp->h = (struct heap_hdr *)(uintptr_t)start;
+	err = write_header(hp, plan, n);
+	if (err)
+		shmi_chunk_unmap(start, n);
+	return err;
+}
+
+/* It is whole, and this process cannot have it. Nobody knows of it yet. */
+static void take_back(struct shmi_heap *hp, const struct shmi_heap_plan *plan,
+		      uint64_t n, uint64_t at, uint64_t by)
+{
+	shmi_heap_forget(hp->h);
+	hp->h->magic = 0;
+	if (plan->base)
+		return;
+	if (!plan->arena)
+		shmi_chunk_unmap((uintptr_t)hp->h, n);
+	else if (shmi_size_shrink(plan->arena, at, by))
+		shmi_heap_punch(hp, plan->arena->c.base + at, by);
+}
+
 int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 {
 	struct shmi_heap tmp = { .arena = plan->arena,
 				 .populate = plan->populate,
 				 .how.pagesize = shmi_os_pagesize() };
-	uint64_t n =
-		plan->capacity ? heap_slices(plan->capacity) : FIRST_SLICES;
-	uint64_t start;
+	uint64_t n = plan->capacity ? heap_slices(plan->capacity + BLOCK_HEAD)
+				    : FIRST_SLICES;
+	uint64_t at = 0, by = 0;
 	struct shmi_heap *hp;
 	int err;
 
@@ -117,19 +149,18 @@ int shmi_heap_create(const struct shmi_heap_plan *plan, struct heap_hdr **out)
 	if (plan->base) {
 		err = create_at_base(&tmp, plan);
 	} else if (plan->arena) {
-		err = create_in_arena(&tmp, plan, n);
+		err = create_in_arena(&tmp, plan, n, &at, &by);
 	} else {
 		tmp.how = *plan->how;
-		err = shmi_chunk_map(plan->how, n, &start);
-		if (!err) {
-			tmp.h = (struct heap_hdr *)(uintptr_t)start;
-			err = write_header(&tmp, plan, n);
-		}
+		err = create_private(&tmp, plan, n);
 	}
-	if (!err)
-		err = shmi_heap_get_at(tmp.h, &hp);
 	if (err)
 		return err;
+	err = shmi_heap_get_at(tmp.h, &hp);
+	if (err) {
+		take_back(&tmp, plan, n, at, by);
+		return err;
+	}
 	if (!plan->arena && !plan->base) {
 		hp->how = *plan->how;
 		hp->populate = plan->populate;
@@ -195,8 +226,8 @@ int shmi_heap_destroy(struct heap_hdr *h, uint64_t *freed)
 		    (known || hp->flags & HEAP_GIVEN ||
 		     shmi_size_shrink(a, start - a->c.base, len) == -EINVAL))
 			shmi_heap_punch(hp, start, len);
-		else if (!a && hp->growable)
-			shmi_page_unmap((void *)(uintptr_t)start, len);
+		else if (!a && !(hp->flags & HEAP_GIVEN))
+			shmi_chunk_unmap(start, hp->chunk[i].nslices);
 	}
 	shmi_heap_forget(h);
 	return 0;

@@ -43,6 +43,19 @@ size_t probe_maps(void)
 	return n;
 }
 
+size_t probe_space(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	size_t pages = 0;
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%zu", &pages) != 1)
+		pages = 0;
+	fclose(f);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 size_t probe_resident(const void *start, size_t len)
 {
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE);

@@ -7,6 +7,7 @@
 
 size_t probe_fds(void);		     /* open descriptors */
 size_t probe_maps(void);	     /* lines in /proc/self/maps */
+size_t probe_space(void);	     /* bytes of address space in use */
 size_t probe_files(const char *dir); /* entries of a directory */
 
 /*

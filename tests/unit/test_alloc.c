@@ -2,12 +2,13 @@
 /* test_alloc.c - tmc_alloc_t: setters, page sizes, NUMA nodes, sizes. */
 #include "test.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <tmc/alloc.h>
+#include <tmc/shmem.h>
 
 static size_t small_page(void)
 {
@@ -399,6 +400,36 @@ static void size_that_wraps_or_has_no_page_size_is_0(void **state)
 	assert_int_equal(tmc_alloc_size(&a, 1), 0);
 }
 
+/* Each looks into files of the kernel's. */
+static void *look_when_cancelled(void *arg)
+{
+	tmc_alloc_t a = TMC_ALLOC_INIT;
+
+	pthread_cancel(pthread_self());
+	tmc_alloc_get_pagesizes();
+	tmc_alloc_get_huge_pagesize();
+	tmc_alloc_get_available_nodes();
+	tmc_alloc_num_available_nodes();
+	tmc_alloc_set_pagesize(&a, small_page() + 1);
+	tmc_alloc_get_pagesize(tmc_alloc_set_huge(&a));
+	tmc_alloc_size(&a, 1);
+	tmc_alloc_set_pagesize_exact(&a, small_page());
+	tmc_alloc_get_pagesize(tmc_alloc_set_huge_preferred(&a));
+	tmc_shmem_create("/proc/none/arena", tmc_alloc_set_huge(&a), NULL, 0);
+	return arg;
+}
+
+static void nothing_is_a_cancellation_point(void **state)
+{
+	pthread_t thread;
+	void *rc = NULL;
+
+	assert_int_equal(
+		pthread_create(&thread, NULL, look_when_cancelled, state), 0);
+	assert_int_equal(pthread_join(thread, &rc), 0);
+	assert_ptr_equal(rc, state);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -426,6 +457,7 @@ int main(void)
 		cmocka_unit_test(available_nodes_are_those_the_kernel_allows),
 		cmocka_unit_test(size_is_rounded_up_to_the_page_size),
 		cmocka_unit_test(size_that_wraps_or_has_no_page_size_is_0),
+		cmocka_unit_test(nothing_is_a_cancellation_point),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,6 +271,14 @@ static void the_tail_can_be_remapped_in_place(void **state)
 			   EINVAL);
 	assert_remap_fails(tmc_alloc_remap(p, 5 * page, MAX + 1, 0), ENOMEM);
 	assert_remap_fails(tmc_alloc_remap(p, 5 * page, SIZE_MAX, 0), ENOMEM);
+	/* Ends that wrap around to the tail's. */
+	tail = p + 8 * page;
+	assert_remap_fails(tmc_alloc_remap(tail, 0 - 3 * page, 0 - 3 * page, 0),
+			   EINVAL);
+	assert_remap_fails(tmc_alloc_remap(tail, 0 - 3 * page, 0 - 8 * page, 0),
+			   EINVAL);
+	assert_remap_fails(tmc_alloc_remap(tail, 0 - 3 * page, 0 - 2 * page, 0),
+			   EINVAL);
 	assert_int_equal(tmc_shmem_current_size(shm), 5 * page);
 }
 

@@ -162,8 +162,8 @@ static int start_at(const char *text)
 
 static void the_environment_moves_its_address(void **state)
 {
-	const char *const bad[] = { "x", "40000000000z", "400000000001", "-1",
-				    "0" };
+	const char *const bad[] = { "x",  "40000000000z",	"400000000001",
+				    "-1", " -ffffc00000000000", "0" };
 	tmc_alloc_t alloc = TMC_CMEM_ALLOC_INIT;
 	tmc_shmem_t *shm;
 	char text[32], *at, *p;

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <tmc/shmem.h>
+#include <shmem.h>
 
 #include "kernel.h"
 #include "peer.h"
@@ -207,6 +207,32 @@ static int call_remap(struct trial *t)
 	}
 	tmc_alloc_unmap(t->p, page);
 	return -1;
+}
+
+static int call_heap(struct trial *t)
+{
+	t->p = tmc_mspace_create_special(
+		MIB, 0, t->shm ? tmc_shmem_alloc(t->shm) : &alloc);
+	return t->p ? 0 : -1;
+}
+
+static void undo_heap(struct trial *t, int rc)
+{
+	if (!rc)
+		tmc_mspace_destroy(t->p);
+}
+
+static int call_family(struct trial *t)
+{
+	(void)t;
+	return tmc_cmem_init(0);
+}
+
+static void undo_family(struct trial *t, int rc)
+{
+	(void)t;
+	if (!rc)
+		tmc_cmem_close();
 }
 
 static void undo_nothing(struct trial *t, int rc)
@@ -558,6 +584,37 @@ static void whatever_fails_map_and_remap_leave_nothing(void **state)
 	assert_each_fails(&t);
 }
 
+static void whatever_fails_a_heap_leaves_nothing(void **state)
+{
+	struct trial t = { .call = call_heap, .undo = undo_heap };
+	size_t before;
+
+	(void)state;
+	set_up("heap", NULL);
+	t.shm = tmc_shmem_create(path, &alloc, NULL, GIB);
+	assert_non_null(t.shm);
+	assert_each_fails(&t);
+	/* Where the heap is not at once at the arena's end. */
+	assert_non_null(tmc_shmem_grow(t.shm, page));
+	assert_int_equal(t.call(&t), 0);
+	t.undo(&t, 0);
+	assert_each_fails(&t);
+	tmc_shmem_close(t.shm);
+	assert_int_equal(tmc_shmem_unlink(path), 0);
+	t.shm = NULL;
+	assert_int_equal(t.call(&t), 0);
+	t.undo(&t, 0);
+	before = probe_space();
+	assert_each_fails(&t);
+	if (!UNDER_SANITIZER)
+		assert_int_equal(probe_space(), before);
+	tmc_alloc_set_shared(&alloc);
+	assert_each_fails(&t);
+	t.call = call_family;
+	t.undo = undo_family;
+	assert_each_fails(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -575,6 +632,7 @@ int main(void)
 		cmocka_unit_test(more_locked_memory_than_the_limit_is_enomem),
 		cmocka_unit_test(calls_that_a_kernel_refuses),
 		cmocka_unit_test(whatever_fails_map_and_remap_leave_nothing),
+		cmocka_unit_test(whatever_fails_a_heap_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, test_box_open, test_box_close);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <shmem.h>
 
@@ -380,6 +381,22 @@ static void what_is_no_heap_is_refused(void **state)
 	assert_non_null(tmc_mspace_memalign(*state, 8, 10));
 }
 
+static void one_block_can_have_all_of_the_capacity(void **state)
+{
+	static const size_t sizes[] = { 1, 64 * KIB, MIB - 1, MIB, 5 * MIB };
+	const tmc_alloc_t *allocs[] = { NULL, tmc_shmem_alloc(shm) };
+	tmc_mspace heap;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 10; i++) {
+		heap = tmc_mspace_create_special(
+			sizes[i / 2], TMC_MSPACE_NOGROW, allocs[i % 2]);
+		assert_non_null(tmc_mspace_malloc(heap, sizes[i / 2]));
+		assert_true(tmc_mspace_destroy(heap) > 0);
+	}
+}
+
 static void a_heap_lives_in_memory_of_the_caller(void **state)
 {
 	char *base = tmc_shmem_grow(shm, 2 * MIB);
@@ -532,6 +549,53 @@ static void the_allocator_of_a_heap_is_its_arenas(void **state)
 	assert_null_errno(tmc_mspace_allocator(NULL), EINVAL);
 }
 
+static void so_it_is_of_a_heap_in_no_arena(void **state)
+{
+	tmc_alloc_t alloc = TMC_ALLOC_INIT, *found;
+	tmc_mspace heap;
+
+	(void)state;
+	tmc_alloc_set_thp(tmc_alloc_clear_populate(&alloc));
+	tmc_alloc_set_nodes(&alloc, 1);
+	alloc.mmap_prot |= PROT_EXEC;
+	heap = tmc_mspace_create_special(0, 0, &alloc);
+	found = tmc_mspace_allocator(heap);
+	assert_int_equal(found->mmap_prot, alloc.mmap_prot);
+	assert_int_equal(found->mbind_policy, alloc.mbind_policy);
+	assert_int_equal(found->mbind_nodemask, 1);
+	assert_int_equal(tmc_alloc_get_thp(found), 1);
+	assert_int_equal(tmc_alloc_get_populate(found), 0);
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	tmc_alloc_set_huge_preferred(&alloc);
+	heap = tmc_mspace_create_special(0, 0, &alloc);
+	found = tmc_mspace_allocator(heap);
+	assert_int_equal(tmc_alloc_get_huge(found),
+			 tmc_alloc_get_huge_pagesize() != 0);
+	assert_int_equal(tmc_alloc_get_pagesize(found),
+			 tmc_alloc_get_pagesize(&alloc));
+	assert_int_equal(tmc_alloc_get_huge_preferred(found),
+			 tmc_alloc_get_huge(found));
+	assert_true(tmc_mspace_destroy(heap) > 0);
+	/* Of memory that was given: the defaults. */
+	heap = tmc_mspace_create_with_base(tmc_shmem_grow(shm, MIB), MIB, 0);
+	assert_non_null(tmc_mspace_allocator(heap));
+	assert_int_equal(tmc_mspace_allocator(heap)->mmap_prot,
+			 PROT_READ | PROT_WRITE);
+}
+
+static void a_heap_needs_memory_to_read_and_write(void **state)
+{
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+
+	(void)state;
+	alloc.mmap_prot = PROT_READ;
+	assert_null_errno(tmc_mspace_create_special(0, 0, &alloc), EINVAL);
+	alloc.mmap_prot = PROT_WRITE;
+	assert_null_errno(tmc_mspace_create_special(0, 0, &alloc), EINVAL);
+	alloc.mmap_prot = PROT_NONE;
+	assert_null_errno(tmc_mspace_create_special(0, 0, &alloc), EINVAL);
+}
+
 /* What a forger writes into the header is told by a process that comes new. */
 static int finds_damage(struct peer *self, void *heap)
 {
@@ -591,6 +655,7 @@ int main(void)
 		TEST(a_full_heap_says_enomem_and_works_on),
 		TEST(sizes_that_wrap_are_enomem),
 		TEST(what_is_no_heap_is_refused),
+		TEST(one_block_can_have_all_of_the_capacity),
 		TEST(a_heap_lives_in_memory_of_the_caller),
 		TEST(a_heap_ends_with_the_pages_that_are_there),
 		TEST(a_private_heap_works_too),
@@ -598,6 +663,8 @@ int main(void)
 		TEST(a_heap_stops_at_the_arenas_maximum),
 		TEST(readers_of_an_arena_have_no_heap),
 		TEST(the_allocator_of_a_heap_is_its_arenas),
+		TEST(so_it_is_of_a_heap_in_no_arena),
+		TEST(a_heap_needs_memory_to_read_and_write),
 		TEST(a_damaged_heap_is_euclean),
 	};
 

@@ -11,6 +11,7 @@
 
 #include "peer.h"
 #include "poison.h"
+#include "probe.h"
 
 static tmc_shmem_t *shm;
 
@@ -320,6 +321,62 @@ static void a_private_heap_gets_smaller_too(void **state)
 	assert_true(tmc_mspace_destroy(heap) > 0);
 }
 
+static void come_and_go(size_t capacity, unsigned int flags,
+			const tmc_alloc_t *alloc, size_t large)
+{
+	tmc_mspace heap = tmc_mspace_create_special(capacity, flags, alloc);
+
+	assert_non_null(heap);
+	assert_non_null(tmc_mspace_malloc(heap, 100));
+	assert_non_null(tmc_mspace_malloc(heap, large));
+	assert_true(tmc_mspace_destroy(heap) > 0);
+}
+
+/* Of address space, either: what aligning a chunk takes goes back as well. */
+static void destroy_leaves_nothing_of_a_private_heap(void **state)
+{
+	static const unsigned int flags[] = { 0, TMC_MSPACE_NOGROW };
+	size_t before, i, k;
+
+	(void)state;
+	if (UNDER_SANITIZER)
+		skip();
+	for (i = 0; i < 2; i++) {
+		come_and_go(MIB, flags[i], NULL, MIB / 2);
+		before = probe_space();
+		for (k = 0; k < 100; k++)
+			come_and_go(MIB, flags[i], NULL, MIB / 2);
+		assert_int_equal(probe_space(), before);
+	}
+	come_and_go(0, 0, NULL, 3 * MIB);
+	before = probe_space();
+	for (k = 0; k < 100; k++)
+		come_and_go(0, 0, NULL, 3 * MIB);
+	assert_int_equal(probe_space(), before);
+}
+
+static void nor_does_it_of_one_with_huge_pages(void **state)
+{
+	size_t huge = tmc_alloc_get_huge_pagesize(), before, i;
+	tmc_alloc_t alloc = TMC_ALLOC_INIT;
+
+	(void)state;
+	if (!huge || box_pool(huge, 16) < 16) {
+		box_pool_end();
+		skip();
+	}
+	tmc_alloc_set_huge(&alloc);
+	before = box_pool_free(huge);
+	/* With and without a page behind what it needs. */
+	for (i = 1; i <= 40; i++) {
+		come_and_go(i * 2 * 64 * KIB, TMC_MSPACE_NOGROW, &alloc, 1);
+		assert_int_equal(box_pool_free(huge), before);
+	}
+	come_and_go(0, 0, &alloc, 3 * MIB);
+	assert_int_equal(box_pool_free(huge), before);
+	box_pool_end();
+}
+
 /* ----- the end of a heap that others know ----- */
 
 #define AT_HAND 500
@@ -513,6 +570,8 @@ int main(void)
 		TEST(another_process_goes_on_after_the_cut),
 		TEST(trim_leaves_the_pad),
 		TEST(a_private_heap_gets_smaller_too),
+		TEST(destroy_leaves_nothing_of_a_private_heap),
+		TEST(nor_does_it_of_one_with_huge_pages),
 		TEST(the_next_heap_is_not_taken_for_the_one_before),
 		TEST(a_thread_may_end_after_its_heap),
 		TEST(a_child_finds_another_heap_at_an_address_it_inherited),
