@@ -146,7 +146,8 @@ static void take_off(struct shmi_lock *l)
 /* A guest shares its description with others and cannot see their locks. */
 static int witness(struct shmi_lock *l, uint32_t slot)
 {
-	return l->slot < LAYOUT_GUESTS || shmi_users_alive(l->fd, slot);
+	return l->slot < LAYOUT_GUESTS ||
+	       shmi_users_alive(l->fd, l->slot, slot);
 }
 
 /*

@@ -539,9 +539,19 @@ int shmi_size_fill(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 int shmi_size_fill_new(struct shmi_arena *a, uint64_t off, uint64_t bytes)
 {
 	uint64_t mask = a->c.pagesize - 1, to = off + bytes;
+	uint64_t first = (off + mask) & ~mask, end = to & ~mask;
+	int err = -EOPNOTSUPP;
 
-	if (!write_present(a, off, to, shmi_os_file_limit()))
+	/* A guest that dies is nobody's any more as soon as one of its threads
+	 * has died in the lock; a write of another one's may not be over. */
+	if (a->lock.slot >= LAYOUT_GUESTS)
+		err = write_present(a, off, to, shmi_os_file_limit());
+	if (!err)
 		return 0;
+	/* What was written before room ran out would stay with us, where the
+	 * file system's other users, our other blocks too, could have it. */
+	if (err != -EFBIG && shmi_os_shortage(err) == -ENOMEM && first < end)
+		shmi_os_discard(shmi_arena_base(a) + first, end - first);
 	off &= ~mask;
 	return shmi_size_fill(a, off, ((to + mask) & ~mask) - off);
 }

@@ -172,10 +172,13 @@ void shmi_users_leave(struct layout_hdr *h, uint32_t slot)
 		atomic_store_explicit(&h->slot[slot], 0, memory_order_release);
 }
 
-int shmi_users_alive(int fd, uint32_t slot)
+/* A guest's description is its host's, whose lock would be no other's to it. */
+int shmi_users_alive(int fd, uint32_t ours, uint32_t slot)
 {
 	if (slot < LAYOUT_GUESTS)
 		return 1;
+	if (ours < LAYOUT_GUESTS)
+		return shmi_os_own_range_held(fd, SLOT0 + slot, 1) != 0;
 	return shmi_os_range_held(fd, SLOT0 + slot, 1) != 0;
 }
 

@@ -75,8 +75,9 @@ int shmi_users_claim_guest(int fd, struct layout_hdr *h, uint32_t *slot);
 /* Before the description is closed. */
 void shmi_users_leave(struct layout_hdr *h, uint32_t slot);
 
-/* Whether somebody else holds @slot: 0 (it is dead), 1; 1 for guests. */
-int shmi_users_alive(int fd, uint32_t slot);
+/* Whether somebody else holds @slot: 0 (it is dead), 1; 1 for guests. To a guest,
+ * who has slot @ours, its host is alive as long as itself. */
+int shmi_users_alive(int fd, uint32_t ours, uint32_t slot);
 
 /* Keeps everybody out until @fd is closed, if nobody is in: whether so. */
 bool shmi_users_lock_out(int fd);

@@ -156,7 +156,7 @@ bool shmi_heap_owner_dead(const struct shmi_heap *hp, uint64_t owner)
 	if (slot < LAYOUT_GUESTS)
 		return !atomic_load_explicit(&hp->arena->lock.h->slot[slot],
 					     memory_order_acquire);
-	return !shmi_users_alive(hp->arena->fd, slot);
+	return !shmi_users_alive(hp->arena->fd, hp->slot, slot);
 }
 
 /* A run of somebody who had our slot before us: nobody's. */

@@ -121,14 +121,20 @@ static uint32_t fill_bytes(const struct shmi_heap *hp, const struct heap_run *r,
 /* A span of a heap that another process has destroyed is a hole: all is new. */
 static bool get_ready(struct shmi_thread *t, struct heap_run *r, uint32_t class)
 {
-	uint32_t ready = get(r->ready), more;
+	uint32_t ready = get(r->ready), more, least;
+	char *at = (char *)(r + 1) + ready;
 
 	if (ready >= span_bytes(r, class) ||
 	    get(r->mark) != heap_mark(t->hp, r, class))
 		return false;
 	more = fill_bytes(t->hp, r, class, ready);
-	if (shmi_heap_have_new(t->hp, (char *)(r + 1) + ready, more))
-		return false;
+	if (shmi_heap_have_new(t->hp, at, more)) {
+		/* There may be room for less. */
+		least = heap_whole(FILL_BYTES, class);
+		if (more <= least || shmi_heap_have_new(t->hp, at, least))
+			return false;
+		more = least;
+	}
 	set(r->ready, ready + more);
 	return true;
 }
@@ -232,7 +238,10 @@ static int new_span(struct shmi_thread *t, uint32_t class, bool *found)
 	ready = span_bytes(r, class);
 	if (!shmi_run_there(hp, shmi_run_word(hp, at))) {
 		ready = fill_bytes(hp, r, class, 0);
-		err = shmi_heap_have_new(hp, r, HEAP_RUN_LEN + ready);
+		/* From the page's start, so that it goes if the others fail. */
+		err = shmi_heap_have_new(hp, (void *)heap_base(r),
+					 (uintptr_t)(r + 1) - heap_base(r) +
+						 ready);
 		if (err)
 			return err;
 	}

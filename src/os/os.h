@@ -188,6 +188,8 @@ int shmi_os_range_held(int fd, uint64_t off, uint64_t len); /* by others: 1 */
  */
 int shmi_os_own_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
 		      bool wait);
+/* Keeps the process from it: 1. So does what is on this very description. */
+int shmi_os_own_range_held(int fd, uint64_t off, uint64_t len);
 
 /* Futexes between processes. */
 void shmi_os_futex_wait(_Atomic uint32_t *word, uint32_t seen,

@@ -53,13 +53,23 @@ int shmi_os_own_range(int fd, enum shmi_range how, uint64_t off, uint64_t len,
 	return set_range(fd, wait ? F_SETLKW : F_SETLK, how, off, len);
 }
 
-int shmi_os_range_held(int fd, uint64_t off, uint64_t len)
+static int range_held(int fd, int command, uint64_t off, uint64_t len)
 {
 	struct flock l = range(F_WRLCK, off, len);
-	int kept = errno, err = fcntl(fd, F_OFD_GETLK, &l) ? -errno : 0;
+	int kept = errno, err = fcntl(fd, command, &l) ? -errno : 0;
 
 	errno = kept;
 	return err ? err : l.l_type != F_UNLCK;
+}
+
+int shmi_os_range_held(int fd, uint64_t off, uint64_t len)
+{
+	return range_held(fd, F_OFD_GETLK, off, len);
+}
+
+int shmi_os_own_range_held(int fd, uint64_t off, uint64_t len)
+{
+	return range_held(fd, F_GETLK, off, len);
 }
 
 void shmi_os_futex_wait(_Atomic uint32_t *word, uint32_t seen,

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <tmc/shmem.h>
+#include <shmem.h>
 
 #include "kernel.h"
 #include "layout.h"
@@ -570,6 +570,66 @@ static void a_guest_alone_puts_right_what_a_death_has_left(void **state)
 	assert_int_equal(tmc_shmem_unlink_idle(box_path("rest")), 0);
 }
 
+#define LARGE_BLOCKS 100 /* more than the heap has room for at first */
+#define LARGE 40000
+
+/* As many as make the heap look for what the dead have left, before it grows. */
+static int use_the_heap_of_its_host(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	uint64_t word;
+	char *p[LARGE_BLOCKS];
+	size_t i;
+
+	(void)arg;
+	PEER_CHECK(kernel_without_reopen() == 0);
+	shm = receive(self);
+	PEER_CHECK(shm);
+	for (i = 0; i < LARGE_BLOCKS; i++) {
+		p[i] = tmc_mspace_malloc(tmc_shmem_get_data(shm), LARGE);
+		PEER_CHECK(p[i]);
+		memset(p[i], 'g', LARGE);
+	}
+	PEER_CHECK(!peer_put(self, 0) && !peer_get(self, &word));
+	for (i = 0; i < LARGE_BLOCKS; i++)
+		PEER_CHECK(p[i][0] == 'g' &&
+			   !memcmp(p[i], p[i] + 1, LARGE - 1));
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+/* The host has a span without a block in use, and goes on with it. */
+static void a_guest_takes_nothing_from_its_host_that_is_alive(void **state)
+{
+	struct peer guest;
+	tmc_shmem_t *shm;
+	tmc_mspace heap;
+	uint64_t word;
+	char *p;
+	int i;
+
+	(void)state;
+	assert_int_equal(peer_fork(&guest, use_the_heap_of_its_host, NULL), 0);
+	shm = create("alive");
+	heap = tmc_mspace_create_special(0, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	assert_non_null(heap);
+	assert_int_equal(tmc_shmem_set_data(shm, heap), 0);
+	tmc_mspace_free(tmc_mspace_malloc(heap, 300));
+	assert_int_equal(peer_put_fd(&guest, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_get(&guest, &word), 0);
+	for (i = 0; i < 50; i++) {
+		p = tmc_mspace_malloc(heap, 300);
+		assert_non_null(p);
+		memset(p, 'h', 300);
+	}
+	assert_int_equal(peer_put(&guest, 0), 0);
+	assert_int_equal(peer_end(&guest), 0);
+	assert_int_equal(tmc_mspace_check(heap), 0);
+	tmc_shmem_close(shm);
+	assert_int_equal(tmc_shmem_unlink(box_path("alive")), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -584,6 +644,8 @@ int main(void)
 		cmocka_unit_test(a_guest_that_grows_feels_what_its_host_cuts),
 		cmocka_unit_test(a_guest_that_dies_in_line_lets_others_pass),
 		cmocka_unit_test(a_guest_does_not_keep_its_dead_hosts_big_grow),
+		cmocka_unit_test(
+			a_guest_takes_nothing_from_its_host_that_is_alive),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);

@@ -296,6 +296,45 @@ static void a_pool_without_pages_is_enomem_to_a_lazy_heap(void **state)
 	calls_with_up_to(HUGE_PAGES, 1);
 }
 
+/* Small blocks until there is no room: none of it is kept from others. */
+static int use_all_room(struct peer *self, void *arg)
+{
+	struct state before, after;
+	size_t n;
+
+	PEER_CHECK(self && !arg && tmc_mspace_malloc(heap, 64));
+	PEER_CHECK(!file_fill(box_path(here.fill), here.left));
+	for (n = 0, before = look(); tmc_mspace_malloc(heap, 64); n++)
+		before = look();
+	PEER_CHECK(errno == ENOMEM);
+	after = look();
+	PEER_CHECK(same(&before, &after));
+	/* A span begins with so much. */
+	PEER_CHECK(n * 64 + 16 * KIB + here.page >= here.left);
+	PEER_CHECK(!tmc_mspace_check(heap) && !unlink(box_path(here.fill)));
+	PEER_CHECK(tmc_mspace_malloc(heap, 64));
+	return 0;
+}
+
+static void what_is_left_of_a_tmpfs_is_used_for_small_blocks(void **state)
+{
+	int lazy;
+
+	(void)state;
+	for (lazy = 0; lazy < 2; lazy++) {
+		if (!on_tmpfs(lazy))
+			skip();
+		for (here.left = 0; here.left < 40 * here.page;
+		     here.left += here.page) {
+			make_arena(GIB);
+			make_heap(0);
+			assert_int_equal(peer_run(use_all_room, NULL), 0);
+			drop_arena();
+		}
+		box_umount("small");
+	}
+}
+
 /* ----- holes, and new chunks ----- */
 
 static int all_is_enomem(struct peer *self, void *len)
@@ -616,6 +655,7 @@ int main(void)
 		TEST(a_full_tmpfs_is_enomem),
 		TEST(a_full_tmpfs_is_enomem_to_a_lazy_heap),
 		TEST(and_to_one_on_an_old_kernel),
+		TEST(what_is_left_of_a_tmpfs_is_used_for_small_blocks),
 		TEST(a_pool_without_pages_is_enomem),
 		TEST(a_pool_without_pages_is_enomem_to_a_lazy_heap),
 		TEST(a_hole_on_a_full_tmpfs_is_enomem),

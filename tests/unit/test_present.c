@@ -5,8 +5,10 @@
  */
 #include "test.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,8 +28,8 @@ static tmc_shmem_t *create(int populate)
 {
 	tmc_alloc_t alloc = TMC_ALLOC_INIT;
 
-	if (populate)
-		tmc_alloc_set_populate(&alloc);
+	if (!populate)
+		tmc_alloc_clear_populate(&alloc);
 	return tmc_shmem_create(box_path("a"), &alloc, NULL, GIB);
 }
 
@@ -181,6 +183,57 @@ static void a_descriptor_that_appends_is_not_written_to(void **state)
 	drop(shm);
 }
 
+/*
+ * It may be held for dead while one of its threads is still in a write, and what
+ * it had be others' by then. Who watches the file is told of a write, and of
+ * fallocate, which this kernel has not.
+ */
+static int use_it_as_a_guest(struct peer *self, void *arg)
+{
+	tmc_shmem_t *shm;
+	tmc_mspace heap;
+	char *p;
+	int i;
+
+	(void)arg;
+	kernel_without_reopen();
+	kernel_without_allocate();
+	shm = tmc_shmem_open_fds(peer_get_fd(self), -1);
+	PEER_CHECK(shm);
+	heap = tmc_shmem_get_data(shm);
+	for (i = 0; i < 1000; i++) {
+		p = tmc_mspace_malloc(heap, BLOCK);
+		PEER_CHECK(p);
+		memset(p, 'x', BLOCK);
+	}
+	tmc_shmem_close(shm);
+	return 0;
+}
+
+static void a_guests_new_blocks_are_not_written_to_the_file(void **state)
+{
+	tmc_mspace heap;
+	tmc_shmem_t *shm;
+	struct peer p;
+	char event[256];
+	int watch;
+
+	(void)state;
+	assert_int_equal(peer_fork(&p, use_it_as_a_guest, NULL), 0);
+	shm = create(0);
+	assert_non_null(shm);
+	heap = tmc_mspace_create_special(4 * MIB, TMC_MSPACE_LOCKED,
+					 tmc_shmem_alloc(shm));
+	assert_int_equal(tmc_shmem_set_data(shm, heap), 0);
+	watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	assert_true(inotify_add_watch(watch, box_path("a"), IN_MODIFY) >= 0);
+	assert_int_equal(peer_put_fd(&p, tmc_shmem_fd(shm)), 0);
+	assert_int_equal(peer_end(&p), 0);
+	assert_minus_errno(read(watch, event, sizeof(event)), EAGAIN);
+	close(watch);
+	drop(shm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +241,8 @@ int main(void)
 		cmocka_unit_test(new_blocks_leave_those_before_them_alone),
 		cmocka_unit_test(a_heap_above_the_limit_of_files_works),
 		cmocka_unit_test(a_descriptor_that_appends_is_not_written_to),
+		cmocka_unit_test(
+			a_guests_new_blocks_are_not_written_to_the_file),
 	};
 
 	page = (size_t)getpagesize();
