@@ -308,7 +308,11 @@ __attribute__((no_sanitize("thread"))) void shmi_os_touch(void *addr,
 					 memory_order_relaxed);
 }
 
-/* Its neighbour's bytes again, which may be poisoned, too. */
+/*
+ * Its neighbour's bytes again, which may be poisoned, too. Pages mapped so are
+ * clean: where the processor leaves it to the kernel to mark them dirty (arm64
+ * before 8.1, some riscv), the first write to each is a fault, for no memory.
+ */
 __attribute__((no_sanitize("thread"), no_sanitize("address"))) void
 shmi_os_look(const void *addr, size_t len, size_t pagesize)
 {
