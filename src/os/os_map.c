@@ -195,10 +195,9 @@ int shmi_os_remap(void *old, size_t old_len, size_t new_len, bool may_move,
 int shmi_os_unmap_part(void *addr, size_t len)
 {
 	size_t page = shmi_os_pagesize();
-	int kept = errno, err = 0;
+	int kept = errno, err;
 
-	if (munmap(addr, (len + page - 1) / page * page))
-		err = -errno;
+	err = munmap(addr, (len + page - 1) / page * page) ? -errno : 0;
 	errno = kept;
 	return err;
 }

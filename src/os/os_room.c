@@ -154,10 +154,8 @@ int shmi_os_zero(int fd, uint64_t off, uint64_t len, uint64_t limit)
 		}
 		wrote = CALL(ssize_t,
 			     pwritev(fd, part, i, (off_t)(off + done)));
-		if (wrote < 0)
-			return (int)wrote;
-		if (!wrote)
-			return -EIO;
+		if (wrote <= 0)
+			return wrote ? (int)wrote : -EIO;
 		done += (uint64_t)wrote;
 	}
 	return 0;
