@@ -27,12 +27,10 @@ static void **where;	 /* in the heap: what the message must name */
 /* Populated, and too large to save pages: what it keeps is given as it was. */
 static int make_heap(void **state)
 {
-	tmc_alloc_t alloc = TMC_ALLOC_INIT;
 	int i;
 
 	(void)state;
-	tmc_alloc_set_populate(&alloc);
-	shm = tmc_shmem_create(box_path("misuse"), &alloc, NULL, GIB);
+	shm = tmc_shmem_create(box_path("misuse"), NULL, NULL, GIB);
 	heap = tmc_mspace_create_special(8 * MIB, TMC_MSPACE_LOCKED,
 					 tmc_shmem_alloc(shm));
 	others = tmc_mspace_malloc(heap, 500);
